@@ -1,0 +1,333 @@
+"""The job file: every key, its default and what it may be, validated strictly and once.
+
+Inside the package these values are trusted. A section is what the part of the program that it
+configures takes, so no second set of names exists.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from sfray.errors import SpecError
+
+Task = Literal["caption", "qa", "multiple_choice"]
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the job file: unknown keys and loose types are refused, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ManifestSpec(Section):
+    """Where the rows are and how their columns are called there.
+
+    `columns` maps sfray's names to the manifest's; `passthrough` names columns that reach the
+    results unchanged.
+    """
+
+    uri: str | tuple[str, ...]
+    columns: dict[str, str] = {}
+    passthrough: tuple[str, ...] = ()
+
+    @field_validator("uri", "passthrough", mode="before")
+    @classmethod
+    def _list_as_tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @property
+    def uris(self) -> tuple[str, ...]:
+        return (self.uri,) if isinstance(self.uri, str) else self.uri
+
+
+class VideosSpec(Section):
+    """Where videos may come from. `root` is what relative URIs are resolved against."""
+
+    root: str | None = None
+    allowed_schemes: tuple[Literal["file", "s3", "gs", "https", "http"], ...] = (
+        "file",
+        "s3",
+        "gs",
+        "https",
+    )
+    allowed_hosts: tuple[str, ...] | None = None
+    max_file_bytes: PositiveInt = 64 * 2**30
+
+    @field_validator("allowed_schemes", "allowed_hosts", mode="before")
+    @classmethod
+    def _list_as_tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class PromptSpec(Section):
+    """One prompt for every video; `{column}` stands for a column of the manifest."""
+
+    prompt_id: str = Field(min_length=1)
+    text: str = Field(min_length=1)
+
+
+class RopeScaling(Section):
+    """Longer contexts than the model was trained for (SlowFast-LLaVA, its RoPE option)."""
+
+    type: Literal["dynamic", "linear"]
+    factor: float = Field(gt=1.0)
+
+    @field_validator("factor", mode="before")
+    @classmethod
+    def _int_as_float(cls, value: Any) -> Any:
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class ModelSpec(Section):
+    """The model: `id` is a hub id, a folder, an s3:// folder, or `demo`."""
+
+    id: str = Field(min_length=1)
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    engine: Literal["auto", "vllm", "transformers"] = "auto"
+    rope_scaling: RopeScaling | None = None
+
+
+class SamplingSpec(Section):
+    """How many frames of a clip are taken; None stands for the model preset's number."""
+
+    num_frames: PositiveInt | None = None
+    seek: Literal["exact", "keyframe"] = "exact"
+
+
+class DecodeSpec(Section):
+    """The reader, and the limits of the process that decodes one file."""
+
+    reader: Literal["auto", "pyav", "decord"] = "auto"
+    timeout_seconds: PositiveInt = 120
+    max_memory_bytes: PositiveInt = 4 * 2**30
+    max_frame_pixels: PositiveInt = 8192 * 8192
+    max_substituted_ratio: float = Field(default=0.2, ge=0.0, le=1.0)
+    files_per_process: PositiveInt = 200
+
+
+class PoolingSpec(Section):
+    """The two pathways of SlowFast-LLaVA; None stands for the model preset's values.
+
+    `num_slow_frames: 0` switches the slow pathway off, `fast_grid: off` the fast one.
+    """
+
+    num_slow_frames: Annotated[int, Field(ge=0)] | None = None
+    slow_pool: Literal["none", "max_1d", "avg_1d", "max_2d", "avg_2d"] | None = None
+    fast_grid: tuple[PositiveInt, PositiveInt] | Literal["off"] | None = None
+
+    @field_validator("fast_grid", mode="before")
+    @classmethod
+    def _yaml_grid(cls, value: Any) -> Any:
+        if value is False:  # YAML 1.1 reads a bare `off` as false
+            return "off"
+        return tuple(value) if isinstance(value, list) else value
+
+
+class GenerationSpec(Section):
+    """How text is generated; temperature 0 is greedy."""
+
+    max_new_tokens: PositiveInt = 128
+    temperature: float = Field(default=0.0, ge=0.0)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _list_as_tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("temperature", "top_p", mode="before")
+    @classmethod
+    def _int_as_float(cls, value: Any) -> Any:
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class PoolSize(Section):
+    """How few and how many actors a stage may have."""
+
+    min: PositiveInt = 1
+    max: PositiveInt
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PoolSize:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is greater than max {self.max}")
+        return self
+
+
+class ResourcesSpec(Section):
+    """What the two stages may take of the cluster."""
+
+    num_gpus_per_replica: Annotated[float, Field(gt=0.0)] | Literal["auto"] = "auto"
+    model_replicas: PoolSize = PoolSize(max=8)
+    decode_workers: PoolSize = PoolSize(max=16)
+
+    @field_validator("num_gpus_per_replica", mode="before")
+    @classmethod
+    def _int_as_float(cls, value: Any) -> Any:
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("num_gpus_per_replica")
+    @classmethod
+    def _whole_above_one(cls, value: float | str) -> float | str:
+        if isinstance(value, float) and value > 1 and value != int(value):
+            raise ValueError("a share of one GPU (0 < share <= 1) or a whole number of GPUs")
+        return value
+
+
+class LimitsSpec(Section):
+    """When a finished run counts as failed."""
+
+    max_failure_ratio: float = Field(default=0.05, ge=0.0, le=1.0)
+
+    @field_validator("max_failure_ratio", mode="before")
+    @classmethod
+    def _int_as_float(cls, value: Any) -> Any:
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class OutputSpec(Section):
+    """Where results go, and how many or how long they may wait before they are written."""
+
+    uri: str = Field(min_length=1)
+    flush_rows: PositiveInt = 1000
+    flush_seconds: PositiveInt = 30
+
+
+class StorageSpec(Section):
+    """How S3 is reached. Keys come from the standard AWS variables and files, never from here."""
+
+    endpoint_url: str | None = None
+    profile: str | None = None
+    region: str | None = None
+    anonymous: bool = False
+
+
+class JobSpec(Section):
+    """One job."""
+
+    name: str = Field(default="sfray", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    manifest: ManifestSpec
+    videos: VideosSpec = VideosSpec()
+    task: Task
+    prompts: tuple[PromptSpec, ...] = ()
+    template: str = "default"
+    model: ModelSpec
+    sampling: SamplingSpec = SamplingSpec()
+    decode: DecodeSpec = DecodeSpec()
+    pooling: PoolingSpec = PoolingSpec()
+    generation: GenerationSpec = GenerationSpec()
+    resources: ResourcesSpec = ResourcesSpec()
+    limits: LimitsSpec = LimitsSpec()
+    output: OutputSpec
+    storage: StorageSpec = StorageSpec()
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _list_as_tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _prompts_fit_the_task(self) -> JobSpec:
+        ids = [prompt.prompt_id for prompt in self.prompts]
+        if len(ids) != len(set(ids)):
+            raise ValueError("prompts: every prompt_id may be used once")
+        if self.task == "caption" and not self.prompts:
+            raise ValueError("prompts: a caption job needs at least one prompt")
+        if self.task != "caption" and self.prompts:
+            raise ValueError(f"prompts: a {self.task} job takes its questions from the manifest")
+        return self
+
+
+def load_job_spec(path: str | Path, overrides: tuple[str, ...] = ()) -> JobSpec:
+    """Reads and validates a job file.
+
+    Args:
+        path: a YAML file.
+        overrides: `key.path=value` each, the value in YAML, applied in order.
+
+    Raises:
+        SpecError: one sentence on what is wrong, where, and what is allowed.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"the job file {path} can't be read: {error}") from error
+    values = _parse_yaml(text, where=f"the job file {path}")
+    if not isinstance(values, dict):
+        raise SpecError(f"the job file {path} must be a mapping of keys, such as `task: caption`")
+    for override in overrides:
+        _apply_override(values, override)
+    return parse_job_spec(values)
+
+
+def parse_job_spec(values: dict[str, Any]) -> JobSpec:
+    """Validates the values of a job file; raises `SpecError` with one sentence."""
+    try:
+        return JobSpec.model_validate(values)
+    except ValidationError as error:
+        raise SpecError(_one_sentence(error)) from error
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    path, separator, text = override.partition("=")
+    keys = path.split(".")
+    if not separator or not all(keys):
+        raise SpecError(f"--set {override!r} is not of the form key.path=value")
+    section = values
+    for key in keys[:-1]:
+        section = section.setdefault(key, {})
+        if not isinstance(section, dict):
+            raise SpecError(f"--set {override!r}: {key} is a value, not a section")
+    section[keys[-1]] = _parse_yaml(text, where=f"--set {override!r}")
+
+
+def _one_sentence(error: ValidationError) -> str:
+    """The first problem, with the value and what is allowed."""
+    problem = error.errors(include_url=False)[0]
+    path = [str(part) for part in problem["loc"]]
+    where = ".".join(path)
+    if problem["type"] == "extra_forbidden":
+        allowed = ", ".join(sorted(_allowed_keys(path[:-1])))
+        return f"unknown key {where!r} in the job file; allowed here: {allowed}"
+    if problem["type"] == "missing":
+        return f"the job file lacks the key {where!r}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error" and not isinstance(problem["input"], str | int | float):
+        return f"job file: {where + ': ' if where else ''}{message}"
+    return f"job file: {where} is {problem['input']!r}, but: {message}"
+
+
+def _allowed_keys(path: list[str]) -> list[str]:
+    section: Any = JobSpec
+    for key in path:
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            return []
+        model_field = section.model_fields.get(key)
+        section = model_field.annotation if model_field else None
+        if section == tuple[PromptSpec, ...]:
+            return list(PromptSpec.model_fields)
+        if section == (RopeScaling | None):
+            section = RopeScaling
+    return list(section.model_fields) if isinstance(section, type) else []

@@ -1,0 +1,408 @@
+"""The rows that travel through a job, and their Arrow schemas.
+
+A `Request` is one answer wanted, the unit of accounting. A `WorkItem` is one clip of one video
+with all its requests: it is fetched, decoded and encoded once. A `DecodedItem` is a work item
+with its frames, or with the failure that stands in their place. An `Answer` and a `Failure` are
+what a request becomes. Work items and decoded items cross process borders as Arrow rows, frames
+as one flat buffer, so that nothing is pickled on the way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sfray.errors import FAILURE_KINDS, RequestError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One answer wanted.
+
+    `prompt` is the question as the manifest or the job file words it, before the template.
+    `passthrough` maps the manifest's columns that reach the results to their values.
+    """
+
+    request_id: str
+    prompt_id: str
+    prompt: str
+    options: tuple[str, ...] = ()
+    reference_answer: str | None = None
+    passthrough: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkItem:
+    """One clip of one video with all its requests.
+
+    `video_uri` is the URI as results show it (without signature); `fetch_uri` is where the bytes
+    are, resolved against the job's root. `attempt` counts from 1.
+    """
+
+    video_id: str
+    video_uri: str
+    fetch_uri: str
+    start_seconds: float | None
+    end_seconds: float | None
+    requests: tuple[Request, ...]
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoFacts:
+    """What is known of a video, as a viewer would see it: size after rotation, in pixels.
+
+    `num_frames` is the number of displayed frames of the whole video; None where unknown.
+    """
+
+    container: str | None = None
+    codec: str | None = None
+    pixel_format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    rotation_degrees: int | None = None
+    fps: float | None = None
+    duration_seconds: float | None = None
+    num_frames: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFailure:
+    """Why there is no answer. `stage` and `transient` follow from the code."""
+
+    code: str
+    message: str
+
+    @classmethod
+    def of(cls, error: RequestError) -> RequestFailure:
+        return cls(code=error.code, message=str(error))
+
+    @property
+    def stage(self) -> str:
+        return FAILURE_KINDS[self.code].stage
+
+    @property
+    def transient(self) -> bool:
+        return FAILURE_KINDS[self.code].transient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedVideo:
+    """The frames of one clip and where they come from.
+
+    Attributes:
+        frames_THWC: uint8 RGB, resized to the square of the vision tower, C-contiguous.
+        frame_indices: int64 (T,), of displayed frames, counted from the start of the video.
+        pts_seconds: float64 (T,), presentation times from the start of the video.
+    """
+
+    frames_THWC: np.ndarray
+    frame_indices: np.ndarray
+    pts_seconds: np.ndarray
+    facts: VideoFacts
+    reader: str
+    reader_reason: str
+    num_substituted_frames: int = 0
+
+    def __post_init__(self) -> None:
+        if self.frames_THWC.ndim != 4 or self.frames_THWC.dtype != np.uint8:
+            raise ValueError(
+                f"frames must be uint8 (T, H, W, 3), not {self.frames_THWC.dtype} "
+                f"{self.frames_THWC.shape}"
+            )
+        num_frames = len(self.frames_THWC)
+        if len(self.frame_indices) != num_frames or len(self.pts_seconds) != num_frames:
+            raise ValueError(
+                f"{num_frames} frames, {len(self.frame_indices)} indices and "
+                f"{len(self.pts_seconds)} timestamps must be equally many"
+            )
+
+    def __repr__(self) -> str:
+        return f"DecodedVideo(frames_THWC={self.frames_THWC.shape}, reader={self.reader!r})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedItem:
+    """A work item after the decode stage: its video, or the failure that all its requests share."""
+
+    item: WorkItem
+    video: DecodedVideo | None
+    failure: RequestFailure | None
+    bytes_fetched: int = 0
+    fetch_seconds: float = 0.0
+    decode_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """What the model said to one prompt; `token_ids` without the prompt, with its end token."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str
+    mean_logprob: float | None
+    num_visual_tokens: int
+    num_prompt_tokens: int
+    model_seconds: float
+    choice: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one request: a generation or a failure, never both."""
+
+    request: Request
+    decoded: DecodedItem
+    result: Generation | RequestFailure
+
+
+def _string_list() -> pa.DataType:
+    return pa.list_(pa.string())
+
+
+FACTS_FIELDS: tuple[pa.Field, ...] = (
+    pa.field("container", pa.string()),
+    pa.field("codec", pa.string()),
+    pa.field("pixel_format", pa.string()),
+    pa.field("width", pa.int32()),
+    pa.field("height", pa.int32()),
+    pa.field("rotation_degrees", pa.int32()),
+    pa.field("fps", pa.float64()),
+    pa.field("duration_seconds", pa.float64()),
+    pa.field("num_frames", pa.int64()),
+)
+
+# What identifies a request in every table: the ledger of a run, answers and failures.
+KEY_FIELDS: tuple[pa.Field, ...] = (
+    pa.field("request_id", pa.string(), nullable=False),
+    pa.field("video_id", pa.string(), nullable=False),
+    pa.field("video_uri", pa.string(), nullable=False),
+    pa.field("start_seconds", pa.float64()),
+    pa.field("end_seconds", pa.float64()),
+    pa.field("prompt_id", pa.string(), nullable=False),
+    pa.field("task", pa.string(), nullable=False),
+    pa.field("prompt", pa.string(), nullable=False),
+    pa.field("options", _string_list()),
+    pa.field("reference_answer", pa.string()),
+    pa.field("fingerprint", pa.string(), nullable=False),
+)
+
+ANSWER_FIELDS: tuple[pa.Field, ...] = (
+    pa.field("text", pa.string(), nullable=False),
+    pa.field("choice", pa.string()),
+    pa.field("finish_reason", pa.string(), nullable=False),
+    pa.field("token_ids", pa.list_(pa.int32())),
+    pa.field("num_visual_tokens", pa.int32()),
+    pa.field("num_prompt_tokens", pa.int32()),
+    pa.field("num_generated_tokens", pa.int32()),
+    pa.field("mean_logprob", pa.float64()),
+    pa.field("frame_indices", pa.list_(pa.int64())),
+    pa.field("frame_pts_seconds", pa.list_(pa.float64())),
+    *(pa.field(f"video_{f.name}", f.type) for f in FACTS_FIELDS),
+    pa.field("reader", pa.string()),
+    pa.field("reader_reason", pa.string()),
+    pa.field("num_substituted_frames", pa.int32()),
+    pa.field("model_id", pa.string(), nullable=False),
+    pa.field("model_revision", pa.string()),
+    pa.field("run_id", pa.string(), nullable=False),
+    pa.field("bytes_fetched", pa.int64()),
+    pa.field("fetch_seconds", pa.float64()),
+    pa.field("decode_seconds", pa.float64()),
+    pa.field("model_seconds", pa.float64()),
+    pa.field("attempts", pa.int32(), nullable=False),
+)
+
+FAILURE_FIELDS: tuple[pa.Field, ...] = (
+    pa.field("stage", pa.string(), nullable=False),
+    pa.field("code", pa.string(), nullable=False),
+    pa.field("message", pa.string(), nullable=False),
+    pa.field("transient", pa.bool_(), nullable=False),
+    pa.field("attempts", pa.int32(), nullable=False),
+    pa.field("model_id", pa.string(), nullable=False),
+    pa.field("model_revision", pa.string()),
+    pa.field("run_id", pa.string(), nullable=False),
+)
+
+
+def requests_schema(passthrough: pa.Schema) -> pa.Schema:
+    """The ledger of what a run was asked: one row a request, passthrough columns last."""
+    return pa.schema([*KEY_FIELDS, *passthrough])
+
+
+def answers_schema(passthrough: pa.Schema) -> pa.Schema:
+    """One row an answer; passthrough columns last."""
+    return pa.schema([*KEY_FIELDS, *ANSWER_FIELDS, *passthrough])
+
+
+def failures_schema(passthrough: pa.Schema) -> pa.Schema:
+    """One row a failure, history included; passthrough columns last."""
+    return pa.schema([*KEY_FIELDS, *FAILURE_FIELDS, *passthrough])
+
+
+def outcomes_schema(passthrough: pa.Schema) -> pa.Schema:
+    """What leaves the model stage: answers and failures in one stream, told apart by `code`."""
+    by_name = {f.name: f.with_nullable(True) for f in (*ANSWER_FIELDS, *FAILURE_FIELDS)}
+    return pa.schema([*KEY_FIELDS, *by_name.values(), *passthrough])
+
+
+def work_items_schema(passthrough: pa.Schema) -> pa.Schema:
+    """One row a work item, its requests nested."""
+    request = pa.struct(
+        [
+            pa.field("request_id", pa.string()),
+            pa.field("prompt_id", pa.string()),
+            pa.field("prompt", pa.string()),
+            pa.field("options", _string_list()),
+            pa.field("reference_answer", pa.string()),
+            pa.field("passthrough", pa.struct(list(passthrough))),
+        ]
+    )
+    return pa.schema(
+        [
+            pa.field("video_id", pa.string()),
+            pa.field("video_uri", pa.string()),
+            pa.field("fetch_uri", pa.string()),
+            pa.field("start_seconds", pa.float64()),
+            pa.field("end_seconds", pa.float64()),
+            pa.field("requests", pa.list_(request)),
+            pa.field("attempt", pa.int32()),
+        ]
+    )
+
+
+def decoded_items_schema(passthrough: pa.Schema) -> pa.Schema:
+    """A work item with its frames as one flat buffer, or with its failure."""
+    video = pa.struct(
+        [
+            pa.field("frame_indices", pa.list_(pa.int64())),
+            pa.field("pts_seconds", pa.list_(pa.float64())),
+            pa.field("shape", pa.list_(pa.int32())),
+            pa.field("facts", pa.struct(list(FACTS_FIELDS))),
+            pa.field("reader", pa.string()),
+            pa.field("reader_reason", pa.string()),
+            pa.field("num_substituted_frames", pa.int32()),
+        ]
+    )
+    return pa.schema(
+        [
+            pa.field("item", pa.struct(list(work_items_schema(passthrough)))),
+            pa.field("video", video),
+            pa.field("failure", pa.struct([("code", pa.string()), ("message", pa.string())])),
+            pa.field("bytes_fetched", pa.int64()),
+            pa.field("fetch_seconds", pa.float64()),
+            pa.field("decode_seconds", pa.float64()),
+            pa.field("frames", pa.large_binary()),
+        ]
+    )
+
+
+def work_item_row(item: WorkItem) -> dict[str, Any]:
+    """The row of `work_items_schema` for a work item."""
+    return asdict(item)
+
+
+def work_item_from_row(row: dict[str, Any]) -> WorkItem:
+    """The work item of a row of `work_items_schema`."""
+    requests = tuple(
+        Request(
+            **{**r, "options": tuple(r["options"] or ()), "passthrough": r["passthrough"] or {}}
+        )
+        for r in row["requests"]
+    )
+    return WorkItem(**{**row, "requests": requests})
+
+
+def decoded_item_row(decoded: DecodedItem) -> dict[str, Any]:
+    """The row of `decoded_items_schema` for a decoded item."""
+    video, failure = decoded.video, decoded.failure
+    return {
+        "item": work_item_row(decoded.item),
+        "video": None
+        if video is None
+        else {
+            "frame_indices": video.frame_indices.tolist(),
+            "pts_seconds": video.pts_seconds.tolist(),
+            "shape": list(video.frames_THWC.shape),
+            "facts": asdict(video.facts),
+            "reader": video.reader,
+            "reader_reason": video.reader_reason,
+            "num_substituted_frames": video.num_substituted_frames,
+        },
+        "failure": None if failure is None else asdict(failure),
+        "bytes_fetched": decoded.bytes_fetched,
+        "fetch_seconds": decoded.fetch_seconds,
+        "decode_seconds": decoded.decode_seconds,
+        # A view, not a copy: Arrow copies it once into its own buffer.
+        "frames": None if video is None else memoryview(video.frames_THWC).cast("B"),
+    }
+
+
+def decoded_item_from_table(table: pa.Table, index: int) -> DecodedItem:
+    """The decoded item in one row of a table of `decoded_items_schema`; frames are not copied."""
+    row = {name: table[name][index].as_py() for name in table.column_names if name != "frames"}
+    video = None
+    if (told := row.pop("video")) is not None:
+        frames = np.frombuffer(table["frames"][index].as_buffer(), dtype=np.uint8)
+        video = DecodedVideo(
+            frames_THWC=frames.reshape(told.pop("shape")),
+            frame_indices=np.asarray(told.pop("frame_indices"), dtype=np.int64),
+            pts_seconds=np.asarray(told.pop("pts_seconds"), dtype=np.float64),
+            facts=VideoFacts(**told.pop("facts")),
+            **told,
+        )
+    failure = RequestFailure(**row["failure"]) if row["failure"] is not None else None
+    item = work_item_from_row(row.pop("item"))
+    return DecodedItem(**{**row, "item": item, "video": video, "failure": failure})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunIdentity:
+    """What every row of a run repeats."""
+
+    run_id: str
+    task: str
+    fingerprint: str
+    model_id: str
+    model_revision: str | None
+
+
+def outcome_row(outcome: Outcome, run: RunIdentity) -> dict[str, Any]:
+    """The row of `outcomes_schema` for an outcome; columns that don't apply are absent."""
+    request, decoded, result = outcome.request, outcome.decoded, outcome.result
+    item = decoded.item
+    row: dict[str, Any] = {
+        "request_id": request.request_id,
+        "video_id": item.video_id,
+        "video_uri": item.video_uri,
+        "start_seconds": item.start_seconds,
+        "end_seconds": item.end_seconds,
+        "prompt_id": request.prompt_id,
+        "prompt": request.prompt,
+        "options": list(request.options) or None,
+        "reference_answer": request.reference_answer,
+        "attempts": item.attempt,
+        **asdict(run),
+        **request.passthrough,
+    }
+    if isinstance(result, RequestFailure):
+        return row | asdict(result) | {"stage": result.stage, "transient": result.transient}
+    row |= {f.name: getattr(result, f.name) for f in fields(result)}
+    row["num_generated_tokens"] = len(result.token_ids)
+    row |= {
+        "bytes_fetched": decoded.bytes_fetched,
+        "fetch_seconds": decoded.fetch_seconds,
+        "decode_seconds": decoded.decode_seconds,
+    }
+    if (video := decoded.video) is not None:
+        row |= {
+            "frame_indices": video.frame_indices.tolist(),
+            "frame_pts_seconds": video.pts_seconds.tolist(),
+            "reader": video.reader,
+            "reader_reason": video.reader_reason,
+            "num_substituted_frames": video.num_substituted_frames,
+        }
+        row |= {f"video_{name}": value for name, value in asdict(video.facts).items()}
+    return row
