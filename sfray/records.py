@@ -250,16 +250,16 @@ def outcomes_schema(passthrough: pa.Schema) -> pa.Schema:
 
 def work_items_schema(passthrough: pa.Schema) -> pa.Schema:
     """One row a work item, its requests nested."""
-    request = pa.struct(
-        [
-            pa.field("request_id", pa.string()),
-            pa.field("prompt_id", pa.string()),
-            pa.field("prompt", pa.string()),
-            pa.field("options", _string_list()),
-            pa.field("reference_answer", pa.string()),
-            pa.field("passthrough", pa.struct(list(passthrough))),
-        ]
-    )
+    request_fields = [
+        pa.field("request_id", pa.string()),
+        pa.field("prompt_id", pa.string()),
+        pa.field("prompt", pa.string()),
+        pa.field("options", _string_list()),
+        pa.field("reference_answer", pa.string()),
+    ]
+    if len(passthrough):  # Parquet has no struct without members
+        request_fields.append(pa.field("passthrough", pa.struct(list(passthrough))))
+    request = pa.struct(request_fields)
     return pa.schema(
         [
             pa.field("video_id", pa.string()),
