@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -23,6 +24,14 @@ from sfray.errors import SpecError
 
 Task = Literal["caption", "qa", "multiple_choice"]
 PositiveInt = Annotated[int, Field(ge=1)]
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Strings = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Scheme = Literal["file", "s3", "gs", "https", "http"]
 
 
 class Section(BaseModel):
@@ -38,14 +47,9 @@ class ManifestSpec(Section):
     results unchanged.
     """
 
-    uri: str | tuple[str, ...]
+    uri: str | Strings
     columns: dict[str, str] = {}
-    passthrough: tuple[str, ...] = ()
-
-    @field_validator("uri", "passthrough", mode="before")
-    @classmethod
-    def _list_as_tuple(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
+    passthrough: Strings = ()
 
     @property
     def uris(self) -> tuple[str, ...]:
@@ -56,19 +60,14 @@ class VideosSpec(Section):
     """Where videos may come from. `root` is what relative URIs are resolved against."""
 
     root: str | None = None
-    allowed_schemes: tuple[Literal["file", "s3", "gs", "https", "http"], ...] = (
+    allowed_schemes: Annotated[tuple[Scheme, ...], BeforeValidator(_as_tuple)] = (
         "file",
         "s3",
         "gs",
         "https",
     )
-    allowed_hosts: tuple[str, ...] | None = None
+    allowed_hosts: Strings | None = None
     max_file_bytes: PositiveInt = 64 * 2**30
-
-    @field_validator("allowed_schemes", "allowed_hosts", mode="before")
-    @classmethod
-    def _list_as_tuple(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
 
 class PromptSpec(Section):
@@ -83,11 +82,6 @@ class RopeScaling(Section):
 
     type: Literal["dynamic", "linear"]
     factor: float = Field(gt=1.0)
-
-    @field_validator("factor", mode="before")
-    @classmethod
-    def _int_as_float(cls, value: Any) -> Any:
-        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 class ModelSpec(Section):
@@ -143,17 +137,7 @@ class GenerationSpec(Section):
     temperature: float = Field(default=0.0, ge=0.0)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     seed: int = 0
-    stop: tuple[str, ...] = ()
-
-    @field_validator("stop", mode="before")
-    @classmethod
-    def _list_as_tuple(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
-    @field_validator("temperature", "top_p", mode="before")
-    @classmethod
-    def _int_as_float(cls, value: Any) -> Any:
-        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    stop: Strings = ()
 
 
 class PoolSize(Section):
@@ -176,11 +160,6 @@ class ResourcesSpec(Section):
     model_replicas: PoolSize = PoolSize(max=8)
     decode_workers: PoolSize = PoolSize(max=16)
 
-    @field_validator("num_gpus_per_replica", mode="before")
-    @classmethod
-    def _int_as_float(cls, value: Any) -> Any:
-        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
     @field_validator("num_gpus_per_replica")
     @classmethod
     def _whole_above_one(cls, value: float | str) -> float | str:
@@ -193,11 +172,6 @@ class LimitsSpec(Section):
     """When a finished run counts as failed."""
 
     max_failure_ratio: float = Field(default=0.05, ge=0.0, le=1.0)
-
-    @field_validator("max_failure_ratio", mode="before")
-    @classmethod
-    def _int_as_float(cls, value: Any) -> Any:
-        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 class OutputSpec(Section):
@@ -224,7 +198,7 @@ class JobSpec(Section):
     manifest: ManifestSpec
     videos: VideosSpec = VideosSpec()
     task: Task
-    prompts: tuple[PromptSpec, ...] = ()
+    prompts: Annotated[tuple[PromptSpec, ...], BeforeValidator(_as_tuple)] = ()
     template: str = "default"
     model: ModelSpec
     sampling: SamplingSpec = SamplingSpec()
@@ -235,11 +209,6 @@ class JobSpec(Section):
     limits: LimitsSpec = LimitsSpec()
     output: OutputSpec
     storage: StorageSpec = StorageSpec()
-
-    @field_validator("prompts", mode="before")
-    @classmethod
-    def _list_as_tuple(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _prompts_fit_the_task(self) -> JobSpec:
