@@ -307,8 +307,7 @@ def work_item_row(item: WorkItem) -> dict[str, Any]:
 def work_item_from_row(row: dict[str, Any]) -> WorkItem:
     """The work item of a row of `work_items_schema`."""
     requests = tuple(
-        Request(**{**r, "options": tuple(r["options"] or ())})
-        for r in row["requests"]
+        Request(**{**r, "options": tuple(r["options"] or ())}) for r in row["requests"]
     )
     return WorkItem(**{**row, "requests": requests})
 

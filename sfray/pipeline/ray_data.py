@@ -33,7 +33,7 @@ from sfray.records import (
     outcomes_schema,
     work_item_from_row,
 )
-from sfray.telemetry.stage_load import StageLoad
+from sfray.telemetry.stage_load import ANSWER_STAGE, DECODE_STAGE, StageLoad, StageState
 
 # Work items in flight in one model replica: enough that decode steps of many videos share
 # batches, few enough that their frames (17 MB for 50 frames of 336 x 336) stay small.
@@ -44,7 +44,6 @@ _MAX_ACTOR_RESTARTS = 3
 _MAX_TASK_RETRIES = 1
 # Small blocks, so that a decoded video moves on at once instead of waiting for its neighbours.
 _TARGET_BLOCK_BYTES = 2**20
-_DECODE, _ANSWER = "decode_video", "answer_prompts"
 _STREAM_KEY = "sfray_stream"
 _streams: weakref.WeakValueDictionary[str, StageStream] = weakref.WeakValueDictionary()
 
@@ -255,17 +254,12 @@ class _Watch(ExecutionCallback):
 def _observe(executor: StreamingExecutor, load: StageLoad) -> None:
     """Tells `load` what each stage does now (internal paths of Ray Data, kept here)."""
     for op in executor._topology:
-        stage = next((s for s in (_DECODE, _ANSWER) if s in op.name), None)
+        stage = next((s for s in (DECODE_STAGE, ANSWER_STAGE) if s in op.name), None)
         if stage is None:
             continue
         metrics = op.metrics
-        load.observe(
-            stage,
-            num_actors=metrics.num_alive_actors,
-            num_busy=metrics.num_active_actors,
-            num_queued=metrics.num_external_inqueue_blocks
-            + metrics.obj_store_mem_internal_inqueue_blocks,
-        )
+        queued = metrics.num_external_inqueue_blocks + metrics.obj_store_mem_internal_inqueue_blocks
+        load.observe(stage, StageState(metrics.num_alive_actors, metrics.num_active_actors, queued))
 
 
 def _dataset(
@@ -277,8 +271,8 @@ def _dataset(
 ) -> ray.data.Dataset:
     limits = {"max_restarts": _MAX_ACTOR_RESTARTS, "max_task_retries": _MAX_TASK_RETRIES}
     model_env = {"OMP_NUM_THREADS": str(share.model_threads)} if share.model_threads else {}
-    decode = type(_DECODE, (_DecodeActor,), {})
-    answer = type(_ANSWER, (_AnswerActor,), {})
+    decode = type(DECODE_STAGE, (_DecodeActor,), {})
+    answer = type(ANSWER_STAGE, (_AnswerActor,), {})
     return (
         ray.data.from_arrow(blocks)
         .map_batches(
