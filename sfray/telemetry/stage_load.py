@@ -1,52 +1,68 @@
-"""What the stages were doing while a run went on, sampled over time."""
+"""What the stages were doing while a run went on, integrated over time."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+DECODE_STAGE = "decode_video"
+ANSWER_STAGE = "answer_prompts"
 
 
-@dataclass(slots=True)
-class _Observed:
-    seconds: float = 0.0
-    busy_actor_seconds: float = 0.0
-    actor_seconds: float = 0.0
-    waiting_seconds: float = 0.0
+@dataclass(frozen=True, slots=True)
+class StageState:
+    """One look at a stage: its actors, those at work, and the blocks that wait for one."""
+
     num_actors: int = 0
     num_busy: int = 0
     num_queued: int = 0
+
+
+@dataclass(slots=True)
+class _History:
+    state: StageState = StageState()
     last_seen: float | None = None
+    actor_seconds: float = 0.0
+    busy_seconds: float = 0.0
 
 
+@dataclass(slots=True)
 class StageLoad:
-    """Integrates over time how many actors of each stage were busy and whether work waited.
+    """How many actors of each stage there were and how many of them were busy.
 
-    Fed from one thread and read from another: reads may be a step old, which a display can bear.
+    Written by one thread and read by another: a reader may see a state one step old.
     """
 
-    def __init__(self) -> None:
-        self._stages: dict[str, _Observed] = {}
+    _stages: dict[str, _History] = field(default_factory=dict)
 
-    def observe(self, stage: str, *, num_actors: int, num_busy: int, num_queued: int) -> None:
+    def observe(self, stage: str, state: StageState) -> None:
         """Records the present state; the time since the last call counts with the last state."""
-        seen = self._stages.setdefault(stage, _Observed())
+        history = self._stages.setdefault(stage, _History())
         now = time.monotonic()
-        if seen.last_seen is not None:
-            seconds = now - seen.last_seen
-            seen.seconds += seconds
-            seen.actor_seconds += seen.num_actors * seconds
-            seen.busy_actor_seconds += seen.num_busy * seconds
-            if seen.num_queued == 0 and seen.num_busy < seen.num_actors:
-                seen.waiting_seconds += seconds
-        seen.last_seen = now
-        seen.num_actors, seen.num_busy, seen.num_queued = num_actors, num_busy, num_queued
+        if history.last_seen is not None:
+            seconds = now - history.last_seen
+            history.actor_seconds += history.state.num_actors * seconds
+            history.busy_seconds += history.state.num_busy * seconds
+        history.last_seen, history.state = now, state
 
-    def now(self, stage: str) -> tuple[int, int, int]:
-        """(actors, busy actors, queued blocks) as last seen."""
-        seen = self._stages.get(stage, _Observed())
-        return seen.num_actors, seen.num_busy, seen.num_queued
+    def now(self, stage: str) -> StageState:
+        """The state of a stage as last seen."""
+        return self._stages.get(stage, _History()).state
 
     def busy_share(self, stage: str) -> float:
-        """The share of actor time that was spent working, from 0 to 1."""
-        seen = self._stages.get(stage, _Observed())
-        return seen.busy_actor_seconds / seen.actor_seconds if seen.actor_seconds else 0.0
+        """The share of its actors' time that a stage spent working, from 0 to 1."""
+        history = self._stages.get(stage, _History())
+        return history.busy_seconds / history.actor_seconds if history.actor_seconds else 0.0
+
+    def bottleneck(self) -> str:
+        """Which stage held the other back, in a sentence."""
+        decode, answer = self.busy_share(DECODE_STAGE), self.busy_share(ANSWER_STAGE)
+        if answer >= decode:
+            return (
+                f"{ANSWER_STAGE} held the run back: its replicas were busy {answer:.0%} of the "
+                f"time, the decode workers {decode:.0%}"
+            )
+        return (
+            f"{DECODE_STAGE} held the run back: model replicas waited {1 - answer:.0%} of the time "
+            "for decoded videos; more decode workers or keyframe seeking would help"
+        )

@@ -1,0 +1,140 @@
+"""What a person sees while a run goes on: live bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import time
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from sfray.telemetry.run_counters import RunCounters
+from sfray.telemetry.stage_load import ANSWER_STAGE, DECODE_STAGE, StageLoad
+
+logger = logging.getLogger("sfray")
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class Display(Protocol):
+    """Shows the state of a run; `update` is called about once a second."""
+
+    def __enter__(self) -> Display: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def update(self, counters: RunCounters, load: StageLoad) -> None: ...
+
+
+def make_display(console: Console) -> Display:
+    """Live bars if the console is a terminal, else a log line now and then."""
+    return LiveDisplay(console) if console.is_terminal else LineDisplay()
+
+
+def stage_words(load: StageLoad) -> str:
+    """What each stage does now, in words."""
+    words = []
+    for stage in (DECODE_STAGE, ANSWER_STAGE):
+        seen = load.now(stage)
+        if seen.num_actors == 0:
+            words.append(f"{stage} starting")
+        elif seen.num_busy == 0 and seen.num_queued == 0:
+            words.append(f"{stage} waits for input")
+        else:
+            words.append(
+                f"{stage} {seen.num_busy}/{seen.num_actors} busy, {seen.num_queued} queued"
+            )
+    return " | ".join(words)
+
+
+def clock(seconds: float | None) -> str:
+    """`1:02:03`, or `-` where unknown."""
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+class LiveDisplay:
+    """Bars for videos and requests, and a line on the stages."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._videos = self._progress.add_task("videos", total=None, note="")
+        self._requests = self._progress.add_task("requests", total=None, note="")
+
+    def __enter__(self) -> LiveDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, counters: RunCounters, load: StageLoad) -> None:
+        self._progress.update(
+            self._videos,
+            total=counters.num_videos,
+            completed=counters.num_videos_done,
+            note=stage_words(load),
+        )
+        note = (
+            f"{counters.num_failures} failures, {counters.requests_per_second:.1f}/s, "
+            f"{clock(counters.seconds_left)} left"
+        )
+        self._progress.update(
+            self._requests, total=counters.num_requests, completed=counters.num_done, note=note
+        )
+
+
+class LineDisplay:
+    """One log line every few seconds, for logs and pipelines."""
+
+    def __init__(self) -> None:
+        self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+
+    def __enter__(self) -> LineDisplay:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return
+
+    def update(self, counters: RunCounters, load: StageLoad) -> None:
+        if time.monotonic() < self._next_line:
+            return
+        self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+        logger.info(
+            "%d of %d requests (%d failures), %d of %d videos, %.1f requests/s, %s left; %s",
+            counters.num_done,
+            counters.num_requests,
+            counters.num_failures,
+            counters.num_videos_done,
+            counters.num_videos,
+            counters.requests_per_second,
+            clock(counters.seconds_left),
+            stage_words(load),
+        )
