@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 import queue
 import threading
 import uuid
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterable
+from contextlib import suppress
 
 import pyarrow as pa
 import ray
@@ -19,20 +17,12 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
-from sfray.config import ResourcesSpec
+from sfray import errors
 from sfray.errors import RunError
-from sfray.records import (
-    DecodedItem,
-    Outcome,
-    RunIdentity,
-    WorkItem,
-    decoded_item_from_table,
-    decoded_item_row,
-    decoded_items_schema,
-    outcome_row,
-    outcomes_schema,
-    work_item_from_row,
-)
+from sfray.pipeline.actors import AnswerActor, Board, DecodeActor, Stages
+from sfray.pipeline.cluster import ClusterShare
+from sfray.records import RunIdentity
+from sfray.storage.uris import redact_text
 from sfray.telemetry.stage_load import ANSWER_STAGE, DECODE_STAGE, StageLoad, StageState
 
 # Work items in flight in one model replica: enough that decode steps of many videos share
@@ -45,125 +35,14 @@ _MAX_TASK_RETRIES = 1
 # Small blocks, so that a decoded video moves on at once instead of waiting for its neighbours.
 _TARGET_BLOCK_BYTES = 2**20
 _STREAM_KEY = "sfray_stream"
+_LOST_BLOCKS_TOLD = 5
+_RUN_ERRORS = {
+    name: kind
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, RunError)
+}
+logger = logging.getLogger("sfray")
 _streams: weakref.WeakValueDictionary[str, StageStream] = weakref.WeakValueDictionary()
-
-
-class DecodeStage(Protocol):
-    def __call__(self, item: WorkItem) -> DecodedItem: ...
-
-
-class AnswerStage(Protocol):
-    def __call__(self, decoded: DecodedItem) -> Awaitable[list[Outcome]]: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stages:
-    """How the actors make their stages. The callables travel to the actors."""
-
-    make_decode: Callable[[], DecodeStage]
-    make_answer: Callable[[], AnswerStage]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterShare:
-    """What one actor of each stage takes, and how many there may be."""
-
-    decode_cpus: float
-    decode_actors: tuple[int, int]
-    model_cpus: float
-    model_gpus: float
-    model_actors: tuple[int, int]
-    model_threads: int | None
-
-
-class _DecodeActor:
-    def __init__(self, make_stage: Callable[[], DecodeStage], schema: pa.Schema) -> None:
-        self._stage = make_stage()
-        self._schema = schema
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        item = work_item_from_row(batch.to_pylist()[0])
-        return pa.Table.from_pylist([decoded_item_row(self._stage(item))], schema=self._schema)
-
-
-class _AnswerActor:
-    def __init__(
-        self, make_stage: Callable[[], AnswerStage], run: RunIdentity, schema: pa.Schema
-    ) -> None:
-        self._stage = make_stage()
-        self._run = run
-        self._schema = schema
-
-    async def __call__(self, batch: pa.Table) -> pa.Table:
-        outcomes = await self._stage(decoded_item_from_table(batch, 0))
-        rows = [outcome_row(outcome, self._run) for outcome in outcomes]
-        return pa.Table.from_pylist(rows, schema=self._schema)
-
-
-def connect(address: str | None) -> bool:
-    """Joins the Ray cluster at `address`, or the one at hand, or starts a local one.
-
-    Returns:
-        whether this call connected, so that the caller disconnects in the end.
-    """
-    if ray.is_initialized():
-        return False
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, ValueError) as error:
-        raise RunError(f"no Ray cluster at {address!r}: {error}") from error
-    return True
-
-
-def disconnect() -> None:
-    """Leaves the cluster; a local one that `connect` started ends."""
-    ray.shutdown()
-
-
-def cluster_share(resources: ResourcesSpec, gpus_per_replica: float | None = None) -> ClusterShare:
-    """Fits the job to the cluster.
-
-    Without a GPU there is one model replica a node, with the node's cores as its threads. On one
-    or two CPUs both stages take half a CPU each, since a pool that can't get its one actor would
-    starve the other.
-    """
-    totals = ray.cluster_resources()
-    num_cpus, num_gpus = totals.get("CPU", 1.0), totals.get("GPU", 0.0)
-    small = num_cpus <= 2
-    decode_cpus = num_cpus / 4 if small else 1.0
-    decode_max = max(1, int(num_cpus)) if small else int(num_cpus) - 1
-    decode_actors = _bounded(resources.decode_workers.min, resources.decode_workers.max, decode_max)
-    wanted = resources.model_replicas
-    if num_gpus == 0:
-        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-        cores = int(min(node["Resources"]["CPU"] for node in nodes))
-        return ClusterShare(
-            decode_cpus=decode_cpus,
-            decode_actors=decode_actors,
-            model_cpus=num_cpus / 4 if small else 1.0,
-            model_gpus=0.0,
-            model_actors=_bounded(wanted.min, wanted.max, len(nodes)),
-            model_threads=cores,
-        )
-    share = gpus_per_replica or 1.0
-    if share > num_gpus:
-        raise RunError(
-            f"resources.num_gpus_per_replica is {share:g}, but the cluster has {num_gpus:g} GPUs"
-        )
-    fitting = int(num_gpus) * math.floor(1 / share) if share <= 1 else int(num_gpus // share)
-    return ClusterShare(
-        decode_cpus=decode_cpus,
-        decode_actors=decode_actors,
-        model_cpus=0.0 if small else 1.0,
-        model_gpus=share,
-        model_actors=_bounded(wanted.min, wanted.max, fitting),
-        model_threads=None,
-    )
-
-
-def _bounded(low: int, high: int, fitting: int) -> tuple[int, int]:
-    top = max(1, min(high, fitting))
-    return min(low, top), top
 
 
 class StageStream:
@@ -174,7 +53,7 @@ class StageStream:
 
     def __init__(
         self,
-        blocks: Iterator[pa.Table],
+        blocks: Iterable[pa.Table],
         stages: Stages,
         share: ClusterShare,
         run: RunIdentity,
@@ -186,31 +65,55 @@ class StageStream:
         self._executor: StreamingExecutor | None = None
         self._load = load
         self._key = uuid.uuid4().hex
+        self._board = Board.remote()
+        self._lost = _LostBlocks()
         _streams[self._key] = self
+        logging.getLogger("ray.data").addHandler(self._lost)
         context = self._context()
         # Options of a DataContext are read when a dataset is created.
         with DataContext.current(context):
-            self._dataset = _dataset(list(blocks), stages, share, run, passthrough)
+            self._dataset = _dataset(
+                list(blocks), stages, share, run, passthrough, board=self._board
+            )
         self._thread = threading.Thread(target=self._read, args=(context,), daemon=True)
         self._thread.start()
 
+    @property
+    def num_lost_blocks(self) -> int:
+        """How many blocks Ray Data has given up so far."""
+        return self._lost.num_lost
+
     def poll(self, timeout_seconds: float) -> pa.Table | None:
-        """The next table; None when the time is up. Raises StopIteration at the end."""
+        """The next table; None when the time is up.
+
+        Raises:
+            EndOfStream: all work items went through, or were lost.
+            RunError: a stage found a reason to stop the run.
+        """
         try:
             got = self._tables.get(timeout=timeout_seconds)
         except queue.Empty:
-            return None
-        if got is None:
-            raise StopIteration
+            got = None
+        else:
+            if got is None:
+                self._raise_reported()
+                raise EndOfStream
         if isinstance(got, BaseException):
-            raise got
+            self._raise_reported()
+            raise RunError(f"the stages stopped: {_last_line(got)}") from got
+        if self._lost.take_news():
+            self._raise_reported()
         return got
 
-    def stop(self) -> None:
-        """Ends the stream early; what is in flight is given up."""
+    def close(self) -> None:
+        """Ends the stream; what is in flight is given up."""
         self._stopped.set()
         if self._executor is not None:
             self._executor.shutdown(force=True)
+        while self._thread.is_alive():  # the reader may wait for room in the queue
+            with suppress(queue.Empty):
+                self._tables.get(timeout=0.1)
+        logging.getLogger("ray.data").removeHandler(self._lost)
 
     def _read(self, context: DataContext) -> None:
         end: BaseException | None = None
@@ -221,9 +124,17 @@ class StageStream:
                 )
                 for table in batches:
                     self._tables.put(table)
+                    if self._stopped.is_set():
+                        break
         except BaseException as error:  # handed to the thread that polls
-            end = None if self._stopped.is_set() else error
-        self._tables.put(end)
+            end = error
+        if not self._stopped.is_set():
+            self._tables.put(end)
+
+    def _raise_reported(self) -> None:
+        if (reported := ray.get(self._board.first.remote())) is not None:
+            kind, message = reported
+            raise _RUN_ERRORS.get(kind, RunError)(message)
 
     def _context(self) -> DataContext:
         context = copy.deepcopy(DataContext.get_current())
@@ -236,6 +147,38 @@ class StageStream:
         context.custom_execution_callback_classes = [_Watch]
         context.set_config(_STREAM_KEY, self._key)
         return context
+
+
+class EndOfStream(Exception):  # noqa: N818 - an end, not an error
+    """A stream has given all that it will."""
+
+
+class _LostBlocks(logging.Handler):
+    """Counts the blocks that Ray Data gives up; it tells of them in its log only."""
+
+    def __init__(self) -> None:
+        super().__init__(level=logging.ERROR)
+        self.num_lost = 0
+        self._num_told = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "Ignoring this exception" in record.getMessage():
+            self.num_lost += 1
+            logger.debug("a block was lost", exc_info=record.exc_info)
+            if self.num_lost <= _LOST_BLOCKS_TOLD and record.exc_info:
+                logger.warning(
+                    "a block of work was lost and goes round again: %s",
+                    _last_line(record.exc_info[1]),
+                )
+
+    def take_news(self) -> bool:
+        news, self._num_told = self.num_lost > self._num_told, self.num_lost
+        return news
+
+
+def _last_line(error: BaseException | None) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return redact_text(lines[-1] if lines else type(error).__name__)
 
 
 class _Watch(ExecutionCallback):
@@ -268,11 +211,11 @@ def _dataset(
     share: ClusterShare,
     run: RunIdentity,
     passthrough: pa.Schema,
+    board: ray.actor.ActorHandle,
 ) -> ray.data.Dataset:
-    limits = {"max_restarts": _MAX_ACTOR_RESTARTS, "max_task_retries": _MAX_TASK_RETRIES}
     model_env = {"OMP_NUM_THREADS": str(share.model_threads)} if share.model_threads else {}
-    decode = type(DECODE_STAGE, (_DecodeActor,), {})
-    answer = type(ANSWER_STAGE, (_AnswerActor,), {})
+    decode = type(DECODE_STAGE, (DecodeActor,), {})
+    answer = type(ANSWER_STAGE, (AnswerActor,), {})
     return (
         ray.data.from_arrow(blocks)
         .map_batches(
@@ -282,25 +225,29 @@ def _dataset(
             compute=ActorPoolStrategy(
                 min_size=share.decode_actors[0], max_size=share.decode_actors[1]
             ),
-            fn_constructor_args=(stages.make_decode, decoded_items_schema(passthrough)),
+            fn_constructor_args=(stages.make_decode, board, passthrough),
             num_cpus=share.decode_cpus,
-            **limits,
+            ray_remote_args_fn=_finite_restarts,
         )
         .map_batches(
             answer,
             batch_size=1,
             batch_format="pyarrow",
-            zero_copy_batch=True,
             compute=ActorPoolStrategy(
                 min_size=share.model_actors[0],
                 max_size=share.model_actors[1],
                 max_concurrent_calls_per_actor=_MODEL_ITEMS_IN_FLIGHT,
                 max_tasks_in_flight_per_actor=_MODEL_ITEMS_IN_FLIGHT,
             ),
-            fn_constructor_args=(stages.make_answer, run, outcomes_schema(passthrough)),
+            fn_constructor_args=(stages.make_answer, board, passthrough, run),
             num_cpus=share.model_cpus,
             num_gpus=share.model_gpus,
             runtime_env={"env_vars": model_env} if model_env else None,
-            **limits,
+            ray_remote_args_fn=_finite_restarts,
         )
     )
+
+
+def _finite_restarts() -> dict[str, int]:
+    # Ray Data's defaults are endless: a file that kills its worker would loop forever.
+    return {"max_restarts": _MAX_ACTOR_RESTARTS, "max_task_retries": _MAX_TASK_RETRIES}

@@ -1,0 +1,104 @@
+"""The stages as Ray Data's actors see them: one Arrow table of one row in, one table out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+import ray
+
+from sfray.errors import RunError
+from sfray.records import (
+    DecodedItem,
+    Outcome,
+    RunIdentity,
+    WorkItem,
+    decoded_item_from_table,
+    decoded_item_row,
+    decoded_items_schema,
+    outcome_row,
+    outcomes_schema,
+    work_item_from_row,
+)
+
+
+class DecodeStage(Protocol):
+    def __call__(self, item: WorkItem) -> DecodedItem: ...
+
+
+class AnswerStage(Protocol):
+    def __call__(self, decoded: DecodedItem) -> Awaitable[list[Outcome]]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stages:
+    """How the actors make their stages. The callables travel to the actors."""
+
+    make_decode: Callable[[], DecodeStage]
+    make_answer: Callable[[], AnswerStage]
+
+
+@ray.remote(num_cpus=0)
+class Board:
+    """Where a stage leaves word of what stops the run: Ray Data passes on a traceback only."""
+
+    def __init__(self) -> None:
+        self._first: tuple[str, str] | None = None
+
+    def report(self, kind: str, message: str) -> None:
+        self._first = self._first or (kind, message)
+
+    def first(self) -> tuple[str, str] | None:
+        return self._first
+
+
+@contextmanager
+def _reporting_to(board: ray.actor.ActorHandle) -> Iterator[None]:
+    try:
+        yield
+    except RunError as error:
+        ray.get(board.report.remote(type(error).__name__, str(error)))
+        raise
+
+
+class DecodeActor:
+    def __init__(
+        self,
+        make_stage: Callable[[], DecodeStage],
+        board: ray.actor.ActorHandle,
+        passthrough: pa.Schema,
+    ) -> None:
+        self._board = board
+        self._schema = decoded_items_schema(passthrough)
+        with _reporting_to(board):
+            self._stage = make_stage()
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        item = work_item_from_row(batch.to_pylist()[0])
+        with _reporting_to(self._board):
+            decoded = self._stage(item)
+        return pa.Table.from_pylist([decoded_item_row(decoded)], schema=self._schema)
+
+
+class AnswerActor:
+    def __init__(
+        self,
+        make_stage: Callable[[], AnswerStage],
+        board: ray.actor.ActorHandle,
+        passthrough: pa.Schema,
+        run: RunIdentity,
+    ) -> None:
+        self._board = board
+        self._run = run
+        self._schema = outcomes_schema(passthrough)
+        with _reporting_to(board):
+            self._stage = make_stage()
+
+    async def __call__(self, batch: pa.Table) -> pa.Table:
+        with _reporting_to(self._board):
+            outcomes = await self._stage(decoded_item_from_table(batch, 0))
+        rows = [outcome_row(outcome, self._run) for outcome in outcomes]
+        return pa.Table.from_pylist(rows, schema=self._schema)

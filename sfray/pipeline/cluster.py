@@ -1,0 +1,90 @@
+"""The Ray cluster at hand, and the share of it that a job's actors take."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+
+import ray
+
+from sfray.config import ResourcesSpec
+from sfray.errors import RunError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterShare:
+    """What one actor of each stage takes, and how many there may be."""
+
+    decode_cpus: float
+    decode_actors: tuple[int, int]
+    model_cpus: float
+    model_gpus: float
+    model_actors: tuple[int, int]
+    model_threads: int | None
+
+
+def connect(address: str | None) -> bool:
+    """Joins the Ray cluster at `address`, or the one at hand, or starts a local one.
+
+    Returns:
+        whether this call connected, so that the caller disconnects in the end.
+    """
+    if ray.is_initialized():
+        return False
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError) as error:
+        raise RunError(f"no Ray cluster at {address!r}: {error}") from error
+    return True
+
+
+def disconnect() -> None:
+    """Leaves the cluster; a local one that `connect` started ends."""
+    ray.shutdown()
+
+
+def cluster_share(resources: ResourcesSpec, gpus_per_replica: float | None = None) -> ClusterShare:
+    """Fits the job to the cluster.
+
+    Without a GPU there is one model replica a node, with the node's cores as its threads. On one
+    or two CPUs both stages take half a CPU each, since a pool that can't get its one actor would
+    starve the other.
+    """
+    totals = ray.cluster_resources()
+    num_cpus, num_gpus = totals.get("CPU", 1.0), totals.get("GPU", 0.0)
+    small = num_cpus <= 2
+    decode_cpus = num_cpus / 4 if small else 1.0
+    decode_max = max(1, int(num_cpus)) if small else int(num_cpus) - 1
+    decode_actors = _bounded(resources.decode_workers.min, resources.decode_workers.max, decode_max)
+    wanted = resources.model_replicas
+    if num_gpus == 0:
+        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+        cores = int(min(node["Resources"]["CPU"] for node in nodes))
+        return ClusterShare(
+            decode_cpus=decode_cpus,
+            decode_actors=decode_actors,
+            model_cpus=num_cpus / 4 if small else 1.0,
+            model_gpus=0.0,
+            model_actors=_bounded(wanted.min, wanted.max, len(nodes)),
+            model_threads=cores,
+        )
+    share = gpus_per_replica or 1.0
+    if share > num_gpus:
+        raise RunError(
+            f"resources.num_gpus_per_replica is {share:g}, but the cluster has {num_gpus:g} GPUs"
+        )
+    fitting = int(num_gpus) * math.floor(1 / share) if share <= 1 else int(num_gpus // share)
+    return ClusterShare(
+        decode_cpus=decode_cpus,
+        decode_actors=decode_actors,
+        model_cpus=0.0 if small else 1.0,
+        model_gpus=share,
+        model_actors=_bounded(wanted.min, wanted.max, fitting),
+        model_threads=None,
+    )
+
+
+def _bounded(low: int, high: int, fitting: int) -> tuple[int, int]:
+    top = max(1, min(high, fitting))
+    return min(low, top), top
