@@ -1,0 +1,34 @@
+"""sfray: captions and answers for large video corpora, with SlowFast-LLaVA on Ray.
+
+import sfray
+summary = sfray.run(sfray.JobSpec.model_validate({...}))
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sfray.config import JobSpec as JobSpec
+    from sfray.config import load_job_spec as load_job_spec
+    from sfray.pipeline.run import run_job as run
+    from sfray.pipeline.summary import RunSummary as RunSummary
+
+__all__ = ["JobSpec", "RunSummary", "load_job_spec", "run"]
+
+_HOMES = {
+    "JobSpec": ("sfray.config", "JobSpec"),
+    "RunSummary": ("sfray.pipeline.summary", "RunSummary"),
+    "load_job_spec": ("sfray.config", "load_job_spec"),
+    "run": ("sfray.pipeline.run", "run_job"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use: `sfray plan` must not wait for Ray and torch.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sfray' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute = _HOMES[name]
+    return getattr(import_module(module), attribute)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -41,6 +41,11 @@ class PlannedRequests:
     passthrough: pa.Schema
     num_rows: int
     num_collapsed: int
+
+    def first(self, limit: int) -> PlannedRequests:
+        """The first requests in the order of work; failed rows count after them."""
+        table = self.table.slice(0, limit)
+        return replace(self, table=table, failures=self.failures.slice(0, limit - table.num_rows))
 
 
 def plan_requests(spec: JobSpec, run: RunIdentity) -> PlannedRequests:

@@ -1,0 +1,3 @@
+from sfray.cli import main
+
+main()

@@ -1,0 +1,106 @@
+"""What a job would do: resolved settings, identity, requests and what of them is done.
+
+Needs neither Ray nor torch, and opens no video.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sfray.config import JobSpec
+from sfray.model.checkpoint import checkpoint_identity
+from sfray.model.presets import ModelProfile, model_profile, resolve_sampling_and_pooling
+from sfray.pipeline.requests import PlannedRequests, plan_requests
+from sfray.prompts.templates import Template, load_template
+from sfray.records import RunIdentity
+
+# Part of every fingerprint: raise it when answers change although nothing in the job did.
+_ANSWER_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPlan:
+    """A job resolved against its model and manifest.
+
+    `spec` has the model preset's values in place of None.
+    """
+
+    spec: JobSpec
+    profile: ModelProfile
+    template: Template
+    run: RunIdentity
+    requests: PlannedRequests
+
+    @property
+    def num_requests(self) -> int:
+        """Requests and manifest rows that failed to become one."""
+        return self.requests.table.num_rows + self.requests.failures.num_rows
+
+
+def make_plan(spec: JobSpec, limit: int | None = None) -> JobPlan:
+    """Resolves a job and reads its manifest.
+
+    Args:
+        limit: keep the first so many requests only, in the order of work.
+
+    Raises:
+        SpecError, ManifestError, StorageError, CheckpointError: one sentence each.
+    """
+    profile = model_profile(spec.model, spec.storage)
+    spec = resolved_spec(spec, profile)
+    template = load_template(spec.template, profile, spec.task)
+    model_id, revision = checkpoint_identity(spec.model, spec.storage)
+    run = RunIdentity(
+        run_id=_new_run_id(),
+        task=spec.task,
+        fingerprint=fingerprint(spec, template, model_id, revision),
+        model_id=model_id,
+        model_revision=revision,
+    )
+    requests = plan_requests(spec, run)
+    if limit is not None:
+        requests = requests.first(limit)
+    return JobPlan(spec=spec, profile=profile, template=template, run=run, requests=requests)
+
+
+def resolved_spec(spec: JobSpec, profile: ModelProfile) -> JobSpec:
+    """The spec with the model preset's frame count and pooling in place of None."""
+    num_frames, pooling = resolve_sampling_and_pooling(spec, profile)
+    return spec.model_copy(
+        update={
+            "sampling": spec.sampling.model_copy(update={"num_frames": num_frames}),
+            "pooling": spec.pooling.model_copy(
+                update={
+                    "num_slow_frames": pooling.num_slow_frames,
+                    "slow_pool": str(pooling.slow_pool),
+                    "fast_grid": pooling.fast_grid or "off",
+                }
+            ),
+        }
+    )
+
+
+def fingerprint(spec: JobSpec, template: Template, model_id: str, revision: str | None) -> str:
+    """A short identity of all that decides an answer but the request itself (DESIGN, identity)."""
+    decides: dict[str, Any] = {
+        "answer_format": _ANSWER_FORMAT,
+        "task": spec.task,
+        "model": [model_id, revision, spec.model.dtype],
+        "rope_scaling": spec.model.rope_scaling and spec.model.rope_scaling.model_dump(),
+        "sampling": spec.sampling.model_dump(mode="json"),
+        "reader": spec.decode.reader,
+        "pooling": spec.pooling.model_dump(mode="json"),
+        "template": template.text,
+        "generation": spec.generation.model_dump(mode="json"),
+    }
+    text = json.dumps(decides, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _new_run_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"

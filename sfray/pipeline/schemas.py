@@ -1,0 +1,45 @@
+"""The formats that sfray reads and writes, as documents for other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+
+from sfray.config import JobSpec
+from sfray.errors import FAILURE_KINDS, SpecError
+from sfray.records import answers_schema, failures_schema, requests_schema
+
+_NO_PASSTHROUGH = pa.schema([])
+
+
+def _columns(schema: pa.Schema) -> dict[str, Any]:
+    columns = [{"name": f.name, "type": str(f.type), "nullable": f.nullable} for f in schema]
+    return {"version": 1, "columns": columns, "passthrough": "the manifest's columns, last"}
+
+
+def _codes() -> dict[str, Any]:
+    return {"version": 1, "codes": {code: asdict(kind) for code, kind in FAILURE_KINDS.items()}}
+
+
+_DOCUMENTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "job": JobSpec.model_json_schema,
+    "requests": lambda: _columns(requests_schema(_NO_PASSTHROUGH)),
+    "answers": lambda: _columns(answers_schema(_NO_PASSTHROUGH)),
+    "failures": lambda: _columns(failures_schema(_NO_PASSTHROUGH)),
+    "codes": _codes,
+}
+
+
+def schema_names() -> tuple[str, ...]:
+    """The names that `schema_document` takes."""
+    return tuple(_DOCUMENTS)
+
+
+def schema_document(name: str) -> dict[str, Any]:
+    """The document `name`: JSON Schema for job files, else columns or codes by name."""
+    if name not in _DOCUMENTS:
+        raise SpecError(f"schema {name!r} is not one of: {', '.join(_DOCUMENTS)}")
+    return _DOCUMENTS[name]()

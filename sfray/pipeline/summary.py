@@ -1,0 +1,89 @@
+"""How a run ended, for people, for files and for exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sfray.telemetry.progress import clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """How a run ended.
+
+    Attributes:
+        num_requests: what the job asks for by now, manifest rows that failed included.
+        num_done_before: of these, answered or failed for good by earlier runs.
+        num_answers, num_failures: what this run added.
+        num_unfinished: what a stopped run left for the next one.
+        failure_ratio: failures over requests, as the output stands now.
+    """
+
+    run_id: str
+    job: str
+    output: str
+    fingerprint: str
+    num_requests: int
+    num_videos: int
+    num_done_before: int
+    num_answers: int
+    num_failures: int
+    num_unfinished: int
+    num_recomputed: int
+    failures_by_code: dict[str, int]
+    failure_ratio: float
+    max_failure_ratio: float
+    seconds: float
+    requests_per_second: float
+    num_generated_tokens: int
+    num_visual_tokens: int
+    bytes_fetched: int
+    decode_busy_share: float
+    answer_busy_share: float
+    bottleneck: str | None
+    stopped_by: str | None
+    exit_code: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary as JSON values."""
+        return asdict(self)
+
+    def print_to(self, console: Console) -> None:
+        """A small table, and a sentence on how it ended."""
+        table = Table(title=f"{self.job}: run {self.run_id}", show_header=False)
+        for name, value in self._lines():
+            table.add_row(name, value)
+        console.print(table)
+        console.print(self._verdict(), markup=False)
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        yield "requests", f"{self.num_requests} ({self.num_done_before} done before)"
+        yield "answers", str(self.num_answers)
+        yield "failures", str(self.num_failures)
+        for code, number in sorted(self.failures_by_code.items()):
+            yield f"  {code}", str(number)
+        if self.num_unfinished:
+            yield "left for the next run", str(self.num_unfinished)
+        yield "time", clock(self.seconds)
+        yield "throughput", f"{self.requests_per_second:.2f} requests/s"
+        yield "generated tokens", str(self.num_generated_tokens)
+        if self.bottleneck:
+            yield "decode workers busy", f"{self.decode_busy_share:.0%}"
+            yield "model replicas busy", f"{self.answer_busy_share:.0%}"
+            yield "bottleneck", self.bottleneck
+        yield "output", self.output
+
+    def _verdict(self) -> str:
+        if self.stopped_by:
+            return f"stopped by {self.stopped_by}; the same command goes on where this run ended"
+        if self.exit_code:
+            return (
+                f"finished, but {self.failure_ratio:.1%} of the requests failed; "
+                f"limits.max_failure_ratio is {self.max_failure_ratio:.1%}"
+            )
+        return "finished: every request is an answer or a failure with a code"

@@ -1,0 +1,17 @@
+"""Writes schemas/*.v1.json; a test compares them with what the code says."""
+
+import json
+from pathlib import Path
+
+from sfray.pipeline.schemas import schema_document, schema_names
+
+
+def main() -> None:
+    folder = Path(__file__).parent.parent / "schemas"
+    for name in schema_names():
+        text = json.dumps(schema_document(name), indent=2) + "\n"
+        (folder / f"{name}.v1.json").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
