@@ -342,7 +342,7 @@ def decoded_item_from_table(table: pa.Table, index: int) -> DecodedItem:
     row = {name: table[name][index].as_py() for name in table.column_names if name != "frames"}
     video = None
     if (told := row.pop("video")) is not None:
-        frames = np.frombuffer(table["frames"][index].as_buffer(), dtype=np.uint8)
+        frames = _bytes_at(table["frames"], index)
         video = DecodedVideo(
             frames_THWC=frames.reshape(told.pop("shape")),
             frame_indices=np.asarray(told.pop("frame_indices"), dtype=np.int64),
@@ -353,6 +353,14 @@ def decoded_item_from_table(table: pa.Table, index: int) -> DecodedItem:
     failure = RequestFailure(**row["failure"]) if row["failure"] is not None else None
     item = work_item_from_row(row.pop("item"))
     return DecodedItem(**{**row, "item": item, "video": video, "failure": failure})
+
+
+def _bytes_at(column: pa.ChunkedArray, index: int) -> np.ndarray:
+    """One value of a large_binary column as uint8; Arrow's own scalars would copy it."""
+    array = column.slice(index, 1).chunk(0)
+    _, offsets, data = array.buffers()
+    low, high = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + 2]
+    return np.frombuffer(data, dtype=np.uint8)[low:high]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

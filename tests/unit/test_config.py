@@ -1,0 +1,115 @@
+from pathlib import Path
+
+import pytest
+
+from sfray.config import JobSpec, load_job_spec, parse_job_spec
+from sfray.errors import SpecError
+
+MINIMAL = {
+    "manifest": {"uri": "videos.parquet"},
+    "task": "qa",
+    "model": {"id": "demo"},
+    "output": {"uri": "out"},
+}
+
+
+def spec_with(**changes: object) -> dict[str, object]:
+    return {**MINIMAL, **changes}
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    spec = parse_job_spec(MINIMAL)
+    assert spec.decode.timeout_seconds == 120
+    assert spec.videos.allowed_schemes == ("file", "s3", "gs", "https")
+    assert (spec.output.flush_rows, spec.output.flush_seconds) == (1000, 30)
+    assert (spec.resources.model_replicas.max, spec.resources.decode_workers.max) == (8, 16)
+    assert (spec.generation.max_new_tokens, spec.generation.temperature) == (128, 0.0)
+    assert spec.limits.max_failure_ratio == 0.05
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sampling": {"sek": "exact"}}, ["sampling.sek", "num_frames", "seek"]),
+        ({"sampling": {"seek": "fast"}}, ["'fast'", "exact", "keyframe"]),
+        ({"sampling": {"num_frames": 0}}, ["sampling.num_frames", "0"]),
+        ({"sampling": {"num_frames": "50"}}, ["'50'", "integer"]),
+        ({"generation": {"top_p": 0}}, ["generation.top_p", "greater than 0"]),
+        ({"task": "summarise"}, ["'summarise'", "caption", "qa", "multiple_choice"]),
+        ({"task": "caption"}, ["at least one prompt"]),
+        ({"prompts": [{"prompt_id": "a", "text": "b"}]}, ["questions from the manifest"]),
+        ({"resources": {"model_replicas": {"min": 3, "max": 2}}}, ["min 3", "max 2"]),
+        ({"resources": {"num_gpus_per_replica": 1.5}}, ["num_gpus_per_replica", "1.5"]),
+        ({"videos": {"allowed_schemes": ["ftp"]}}, ["'ftp'", "'https'"]),
+        ({"name": "../evil"}, ["name"]),
+        ({"modle": {}}, ["modle", "model"]),
+    ],
+)
+def test_a_wrong_value_is_one_sentence_with_what_is_allowed(
+    changes: dict[str, object], words: list[str]
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_job_spec(spec_with(**changes))
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_prompt_ids_are_unique() -> None:
+    prompts = [{"prompt_id": "a", "text": "x"}, {"prompt_id": "a", "text": "y"}]
+    with pytest.raises(SpecError, match="used once"):
+        parse_job_spec(spec_with(task="caption", prompts=prompts))
+
+
+def test_a_missing_key_is_named() -> None:
+    with pytest.raises(SpecError, match="'output'"):
+        parse_job_spec({k: v for k, v in MINIMAL.items() if k != "output"})
+
+
+def test_overrides_are_yaml_and_apply_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("manifest: {uri: a}\ntask: qa\nmodel: {id: demo}\noutput: {uri: out}\n")
+    spec = load_job_spec(
+        path, ("pooling.fast_grid=[2, 3]", "generation.stop=[a, b]", "output.uri=x", "output.uri=y")
+    )
+    assert spec.pooling.fast_grid == (2, 3)
+    assert spec.generation.stop == ("a", "b")
+    assert spec.output.uri == "y"
+
+
+@pytest.mark.parametrize("override", ["output.uri", "=x", "task.deep=x", "output..uri=x"])
+def test_an_override_that_fits_nowhere_is_refused(tmp_path: Path, override: str) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("manifest: {uri: a}\ntask: qa\nmodel: {id: demo}\noutput: {uri: out}\n")
+    with pytest.raises(SpecError):
+        load_job_spec(path, (override,))
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "", "\x00"])
+def test_a_file_that_is_no_job_is_one_sentence(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError) as caught:
+        load_job_spec(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_job_file_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="can't be read"):
+        load_job_spec(tmp_path / "none.yaml")
+
+
+def test_bare_off_switches_the_fast_pathway_off(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(
+        "manifest: {uri: a}\ntask: qa\nmodel: {id: demo}\noutput: {uri: out}\n"
+        "pooling: {fast_grid: off}\n"
+    )
+    assert load_job_spec(path).pooling.fast_grid == "off"
+
+
+def test_a_spec_survives_being_written_and_read() -> None:
+    spec = parse_job_spec(spec_with(pooling={"fast_grid": [4, 4]}, manifest={"uri": ["a", "b"]}))
+    assert parse_job_spec(spec.model_dump(mode="json")) == spec
+    assert isinstance(spec, JobSpec)
