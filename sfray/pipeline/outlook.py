@@ -1,0 +1,105 @@
+"""What `sfray plan` tells of a job before it runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.table import Table
+
+from sfray.config import JobSpec
+from sfray.errors import RunError
+from sfray.model.pooling_spec import SlowFastPooling
+from sfray.model.presets import resolve_sampling_and_pooling
+from sfray.model.prompt_tokens import PromptTokenizer
+from sfray.pipeline.plan import JobPlan, make_plan
+from sfray.pipeline.work_items import clip_starts
+from sfray.storage.results_log import read_progress
+
+# Prompts are alike but for their questions: the longest of them tell the rest.
+_PROMPTS_MEASURED = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What a job would do now.
+
+    `num_prompt_tokens` is the longest of the measured prompts, text only; None where the model's
+    tokenizer isn't on this machine.
+    """
+
+    plan: JobPlan
+    num_rows: int
+    num_collapsed: int
+    num_videos: int
+    num_requests: int
+    num_answered: int
+    num_failed_for_good: int
+    num_to_do: int
+    num_videos_to_do: int
+    problems: dict[str, tuple[int, str]]
+    num_frames: int
+    num_visual_tokens: int
+    num_prompt_tokens: int | None
+    max_positions: int
+
+    def print_to(self, console: Console) -> None:
+        """The outlook as a table, problems of the manifest last."""
+        spec = self.plan.spec
+        table = Table(title=f"{spec.name}: {spec.task} with {spec.model.id}", show_header=False)
+        table.add_row("manifest rows", f"{self.num_rows} ({self.num_collapsed} collapsed as equal)")
+        table.add_row("videos", str(self.num_videos))
+        table.add_row("requests", str(self.num_requests))
+        table.add_row("answered already", str(self.num_answered))
+        table.add_row("failed for good", str(self.num_failed_for_good))
+        table.add_row("to do", f"{self.num_to_do} requests on {self.num_videos_to_do} videos")
+        table.add_row("tokens a request", self._tokens())
+        table.add_row("fingerprint", self.plan.run.fingerprint)
+        table.add_row("output", spec.output.uri)
+        console.print(table)
+        for code, (number, example) in self.problems.items():
+            console.print(f"problem: {number} rows are {code}, such as: {example}", markup=False)
+
+    def _tokens(self) -> str:
+        answer = self.plan.spec.generation.max_new_tokens
+        visual = f"{self.num_visual_tokens} visual ({self.num_frames} frames)"
+        if self.num_prompt_tokens is None:
+            return f"{visual} + the prompt + up to {answer}, of {self.max_positions}"
+        total = self.num_visual_tokens + self.num_prompt_tokens + answer
+        return (
+            f"{visual} + up to {self.num_prompt_tokens} prompt + up to {answer} answer = {total} "
+            f"of {self.max_positions}"
+        )
+
+
+def outlook(spec: JobSpec, limit: int | None = None) -> Outlook:
+    """Plans a job and looks at what its output holds already; writes nothing."""
+    plan = make_plan(spec, limit)
+    requests = plan.requests
+    progress = read_progress(plan.spec.output.uri, plan.spec.storage)
+    ids = requests.table["request_id"]
+    answered = pc.is_in(ids, value_set=progress.answered_ids)
+    failures = progress.latest_failures
+    for_good = failures.filter(pc.invert(failures["transient"]))["request_id"]
+    failed = pc.and_not(pc.is_in(ids, value_set=for_good), answered)
+    to_do = requests.table.filter(pc.invert(pc.or_(answered, failed)))
+    num_frames, pooling = resolve_sampling_and_pooling(plan.spec, plan.profile)
+    return Outlook(
+        plan=plan,
+        num_rows=requests.num_rows,
+        num_collapsed=requests.num_collapsed,
+        num_videos=pc.count_distinct(requests.table["video_id"]).as_py(),
+        num_requests=plan.num_requests,
+        num_answered=pc.sum(answered).as_py() or 0,
+        num_failed_for_good=pc.sum(failed).as_py() or 0,
+        num_to_do=to_do.num_rows,
+        num_videos_to_do=len(clip_starts(to_do)),
+        problems=_problems(requests.failures),
+        num_frames=num_frames,
+        num_visual_tokens=_visual_tokens(plan, num_frames, pooling),
+        num_prompt_tokens=_longest_prompt(plan),
+        max_positions=plan.profile.max_position_embeddings,
+    )
