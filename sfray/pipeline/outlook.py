@@ -103,3 +103,35 @@ def outlook(spec: JobSpec, limit: int | None = None) -> Outlook:
         num_prompt_tokens=_longest_prompt(plan),
         max_positions=plan.profile.max_position_embeddings,
     )
+
+
+def _problems(failures: pa.Table) -> dict[str, tuple[int, str]]:
+    """How many rows of each code there are, with the first one's message."""
+    codes = Counter(failures["code"].to_pylist())
+    messages: dict[str, str] = {}
+    for row in failures.select(["code", "message"]).to_pylist():
+        messages.setdefault(row["code"], row["message"])
+    return {code: (number, messages[code]) for code, number in codes.items()}
+
+
+def _visual_tokens(plan: JobPlan, num_frames: int, pooling: SlowFastPooling) -> int:
+    return pooling.num_visual_tokens(num_frames, plan.profile.patch_grid)
+
+
+def _longest_prompt(plan: JobPlan) -> int | None:
+    """Text tokens of the longest prompt, or None where no tokenizer is at hand."""
+    table = plan.requests.table
+    if not table.num_rows:
+        return 0
+    try:
+        tokenizer = PromptTokenizer.load(plan.spec.model, plan.spec.storage)
+    except RunError:
+        return None
+    lengths = pc.utf8_length(table["prompt"])
+    longest = table.take(pc.sort_indices(lengths, sort_keys=[("", "descending")]))
+    most = 0
+    for row in longest.select(["prompt", "options"]).slice(0, _PROMPTS_MEASURED).to_pylist():
+        rendered = plan.template.render(row["prompt"], row["options"] or ())
+        before, after = tokenizer.encode(rendered)
+        most = max(most, len(before) + len(after))
+    return most
