@@ -1,0 +1,31 @@
+"""Which folder serves an output's URI."""
+
+from __future__ import annotations
+
+from sfray.config import StorageSpec
+from sfray.errors import StorageError
+from sfray.storage.local_folder import LocalFolder
+from sfray.storage.objects import Folder
+from sfray.storage.uris import local_path, redact, scheme_of
+
+
+def open_folder(uri: str, storage: StorageSpec) -> Folder:
+    """The folder of an output; nothing is created.
+
+    Raises:
+        StorageError: no output can be there, or the bucket refuses.
+    """
+    scheme = scheme_of(uri)
+    if scheme == "s3":
+        # boto3 takes a third of a second to import, which jobs with local outputs don't pay.
+        from sfray.storage.s3_folder import S3Folder
+
+        return S3Folder(uri, storage)
+    if scheme == "file":
+        path = local_path(uri).absolute()
+        if path.exists() and not path.is_dir():
+            raise StorageError(f"the output {path} is a file; it must be a folder")
+        return LocalFolder(path)
+    raise StorageError(
+        f"the output {redact(uri)!r} has the scheme {scheme!r}; outputs go to a local folder or s3://"
+    )

@@ -1,0 +1,140 @@
+"""What an output holds, read at any moment, also while a run writes to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from sfray.config import StorageSpec
+from sfray.errors import StorageError
+from sfray.records import answers_schema, failures_schema, outcomes_schema
+from sfray.storage.faults import storage_faults
+from sfray.storage.folders import open_folder
+from sfray.storage.objects import Folder
+from sfray.storage.output_schema import read_frozen_schema
+from sfray.storage.part_sequence import list_parts, read_parts
+from sfray.storage.uris import join, open_filesystem
+
+ANSWERS, FAILURES, ATTEMPTS = "answers", "failures", "_sfray/attempts"
+_FAILURE_COLUMNS = pa.schema(
+    [
+        ("request_id", pa.string()),
+        ("code", pa.string()),
+        ("transient", pa.bool_()),
+        ("attempts", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What is done.
+
+    Attributes:
+        answered_ids: string, the requests that have an answer.
+        latest_failures: `request_id, code, transient, attempts` of those that have none.
+        lone_attempts: `request_id, attempts`: how often a request was tried alone, over all runs.
+    """
+
+    answered_ids: pa.ChunkedArray
+    latest_failures: pa.Table
+    lone_attempts: pa.Table
+
+
+def read_progress(uri: str, storage: StorageSpec) -> Progress:
+    """What is done in an output; nothing, where no run has been.
+
+    Raises:
+        StorageError: the output can't be read.
+    """
+    return progress_of(open_folder(uri, storage))
+
+
+def progress_of(folder: Folder) -> Progress:
+    """What is done. Failures are read first: an answer that comes meanwhile wins over them."""
+    failures = _read(folder, FAILURES, _FAILURE_COLUMNS)
+    answered = _read(folder, ANSWERS, pa.schema([("request_id", pa.string())]))["request_id"]
+    attempts = _read(folder, ATTEMPTS, pa.schema([("request_id", pa.string())]))
+    counts = attempts.group_by("request_id").aggregate([([], "count_all")])
+    return Progress(
+        answered_ids=answered,
+        latest_failures=_latest(failures, answered),
+        lone_attempts=counts.rename_columns(["request_id", "attempts"]),
+    )
+
+
+def read_answers(uri: str, storage: StorageSpec) -> ds.Dataset:
+    """All answers; see `Progress` for errors."""
+    return _dataset(uri, storage, ANSWERS)
+
+
+def read_failures(uri: str, storage: StorageSpec) -> ds.Dataset:
+    """All failures ever, in the order in which they were logged."""
+    return _dataset(uri, storage, FAILURES)
+
+
+def current_state(uri: str, storage: StorageSpec, columns: Sequence[str] | None = None) -> pa.Table:
+    """One row a request: its answer if it has one, else its latest failure (`code` is set).
+
+    Args:
+        columns: those of `outcomes_schema` that are wanted; None for all.
+    """
+    folder = open_folder(uri, storage)
+    frozen = read_frozen_schema(folder)
+    if frozen is None:
+        raise StorageError(f"the output {folder.uri} holds no results")
+    wanted = pa.schema([frozen.field(name) for name in columns]) if columns else frozen
+    needed = pa.schema({f.name: f for f in (frozen.field("request_id"), *wanted)}.values())
+    failures = _read(folder, FAILURES, needed)
+    answers = _read(folder, ANSWERS, needed)
+    state = pa.concat_tables([answers, _latest(failures, answers["request_id"])])
+    return state.select(wanted.names)
+
+
+def _latest(failures: pa.Table, answered_ids: pa.ChunkedArray) -> pa.Table:
+    """The last failure of each request without an answer, in the order of the log."""
+    open_ones = failures.filter(pc.invert(pc.is_in(failures["request_id"], value_set=answered_ids)))
+    rows = pa.array(range(open_ones.num_rows), pa.int64())
+    last = (
+        pa.table({"request_id": open_ones["request_id"], "row": rows})
+        .group_by("request_id")
+        .aggregate([("row", "max")])
+    )
+    return open_ones.take(last["row_max"].sort())
+
+
+def _read(folder: Folder, name: str, schema: pa.Schema) -> pa.Table:
+    """The columns of `schema` of all parts of a sequence; those that it lacks are null."""
+    tables = []
+    for table in read_parts(folder, list_parts(folder, name), schema.names):
+        columns = [
+            table[f.name].cast(f.type)
+            if f.name in table.column_names
+            else pa.nulls(table.num_rows, f.type)
+            for f in schema
+        ]
+        tables.append(pa.table(columns, names=schema.names))
+    return pa.concat_tables(tables) if tables else _nullable(schema).empty_table()
+
+
+def _nullable(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([f.with_nullable(True) for f in schema])
+
+
+def _dataset(uri: str, storage: StorageSpec, name: str) -> ds.Dataset:
+    folder = open_folder(uri, storage)
+    frozen = read_frozen_schema(folder)
+    if frozen is None:
+        raise StorageError(f"the output {folder.uri} holds no results")
+    passthrough = pa.schema(list(frozen)[len(outcomes_schema(pa.schema([]))) :])
+    make_schema = answers_schema if name == ANSWERS else failures_schema
+    filesystem, root = open_filesystem(uri, storage)
+    paths = [join(root, part.info.key) for part in list_parts(folder, name)]
+    with storage_faults(StorageError, f"the output {folder.uri} can't be read"):
+        return ds.dataset(
+            paths, schema=make_schema(passthrough), format="parquet", filesystem=filesystem
+        )

@@ -1,0 +1,212 @@
+"""Write-once objects in S3: conditional puts, patient with a server that falters."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import boto3
+import pyarrow as pa
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from sfray.config import StorageSpec
+from sfray.errors import StorageError
+from sfray.storage.faults import storage_faults
+from sfray.storage.objects import KeyTakenError, ObjectInfo
+from sfray.storage.s3_lease import S3Lease
+from sfray.storage.s3_patience import http_status, patiently
+
+# How long a server may falter before a run gives up, and before an output is found unreachable.
+PATIENCE_SECONDS = 300.0
+FIRST_PATIENCE_SECONDS = 15.0
+_NUM_CONNECTIONS = 32
+# The end of a part, with its footer, and more than a small part has.
+_READ_BYTES = 128 * 2**10
+
+T = TypeVar("T")
+
+
+class S3Folder:
+    """A `Folder` under a prefix of a bucket."""
+
+    def __init__(self, uri: str, storage: StorageSpec) -> None:
+        """
+        Raises:
+            StorageError: the bucket can't be reached or refuses these credentials.
+        """
+        self.uri = uri.rstrip("/")
+        self._bucket, _, prefix = uri.partition("://")[2].partition("/")
+        self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
+        with storage_faults(StorageError, f"the output {self.uri} can't be opened"):
+            self._client = _client(storage)
+        self._patience_seconds = FIRST_PATIENCE_SECONDS
+        place = {"Bucket": self._bucket, "Prefix": self._prefix, "MaxKeys": 1}
+        self._ask("opened", lambda: self._client.list_objects_v2(**place))
+        self._patience_seconds = PATIENCE_SECONDS
+
+    def put_new(self, key: str, body: bytes, writer: str) -> None:
+        """See `Folder`. One PUT, never multipart: an object is whole or absent."""
+        metadata = {"writer": writer, "sha256": hashlib.sha256(body).hexdigest()}
+
+        def put() -> None:
+            try:
+                self._client.put_object(
+                    **self._place(key), Body=body, IfNoneMatch="*", Metadata=metadata
+                )
+            except ClientError as error:
+                if http_status(error) != 412:
+                    raise
+                # An earlier try may have been applied although its reply was lost.
+                if self.metadata(key) != metadata:
+                    raise KeyTakenError(key) from error
+
+        self._ask("written", put)
+
+    def replace(self, key: str, body: bytes, etag: str | None) -> str:
+        """Puts an object over the version `etag` (None: where none is) and returns the new etag.
+
+        Raises:
+            KeyTakenError: another version is there. The body must be one of its kind, since it
+                tells whether that version is this put's own, its reply lost.
+        """
+        condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+
+        def put() -> str:
+            try:
+                reply = self._client.put_object(**self._place(key), Body=body, **condition)
+            except ClientError as error:
+                if http_status(error) not in (404, 412):
+                    raise
+                found = self.read_version(key)
+                if found is None or found[0] != body:
+                    raise KeyTakenError(key) from error
+                return found[1]
+            return str(reply["ETag"])
+
+        return self._ask("written", put)
+
+    def list(self, prefix: str) -> list[ObjectInfo]:
+        """See `Folder`."""
+
+        def listing() -> list[ObjectInfo]:
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._prefix + prefix, Delimiter="/"
+            )
+            return [
+                ObjectInfo(found["Key"].removeprefix(self._prefix), found["Size"])
+                for page in pages
+                for found in page.get("Contents", ())
+            ]
+
+        return sorted(self._ask("read", listing), key=lambda info: info.key)
+
+    def read(self, key: str) -> bytes | None:
+        """See `Folder`."""
+        found = self.read_version(key)
+        return found[0] if found else None
+
+    def read_version(self, key: str) -> tuple[bytes, str] | None:
+        """An object's body and etag; None where there is none."""
+
+        def get() -> tuple[bytes, str] | None:
+            try:
+                reply = self._client.get_object(**self._place(key))
+            except self._client.exceptions.NoSuchKey:
+                return None
+            return reply["Body"].read(), reply["ETag"]
+
+        return self._ask("read", get)
+
+    def metadata(self, key: str) -> dict[str, str]:
+        """What a part's object says of itself: `writer` and `sha256`."""
+
+        def head() -> dict[str, str]:
+            return dict(self._client.head_object(**self._place(key))["Metadata"])
+
+        return self._ask("read", head)
+
+    def open(self, info: ObjectInfo) -> pa.NativeFile:
+        """See `Folder`."""
+
+        def read_range(start: int, stop: int) -> bytes:
+            def get() -> bytes:
+                wanted = f"bytes={start}-{stop - 1}"
+                reply = self._client.get_object(**self._place(info.key), Range=wanted)
+                return bytes(reply["Body"].read())
+
+            return self._ask("read", get)
+
+        return pa.PythonFile(_RangeFile(read_range, info.num_bytes), mode="r")
+
+    def take_lease(self, owner: str, wait: bool) -> S3Lease:
+        """See `Folder`."""
+        return S3Lease.take(self, owner, wait)
+
+    def _place(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._prefix + key}
+
+    def _ask(self, act: str, request: Callable[[], T]) -> T:
+        with storage_faults(StorageError, f"the output {self.uri} can't be {act}"):
+            return patiently(request, self._patience_seconds)
+
+
+class _RangeFile(io.RawIOBase):
+    """A seekable file over range requests, for readers that ask for few and large ranges.
+
+    Its end is read at once, where Parquet keeps its footer.
+    """
+
+    def __init__(self, read_range: Callable[[int, int], bytes], num_bytes: int) -> None:
+        self._read_range = read_range
+        self._num_bytes = num_bytes
+        self._tail_start = max(0, num_bytes - _READ_BYTES)
+        self._tail = read_range(self._tail_start, num_bytes) if num_bytes else b""
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._num_bytes}[whence]
+        self._position = base + offset
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        start = self._position
+        stop = self._num_bytes if size < 0 else min(start + size, self._num_bytes)
+        if start >= stop:
+            return b""
+        if start >= self._tail_start:
+            body = self._tail[start - self._tail_start : stop - self._tail_start]
+        else:
+            body = self._read_range(start, stop)
+        self._position += len(body)
+        return body
+
+
+def _client(storage: StorageSpec) -> Any:
+    """A client that never retries by itself: a put must know whether it was tried before."""
+    own_endpoint = storage.endpoint_url is not None
+    config = Config(
+        retries={"total_max_attempts": 1},
+        connect_timeout=10,
+        read_timeout=60,
+        max_pool_connections=_NUM_CONNECTIONS,
+        s3={"addressing_style": "path" if own_endpoint else "auto"},
+        # Other servers than AWS don't know the newer checksums that boto3 sends by itself.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        **({"signature_version": UNSIGNED} if storage.anonymous else {}),
+    )
+    session = boto3.Session(profile_name=storage.profile, region_name=storage.region)
+    return session.client("s3", endpoint_url=storage.endpoint_url, config=config)

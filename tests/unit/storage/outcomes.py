@@ -1,0 +1,48 @@
+"""Outcomes for tests of the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from sfray.errors import FAILURE_KINDS
+from sfray.records import outcomes_schema
+
+PASSTHROUGH = pa.schema([("source", pa.string())])
+
+
+def outcomes(
+    answered: Iterable[str] = (),
+    failed: Iterable[str] = (),
+    code: str = "fetch_failed",
+    attempts: int = 1,
+) -> pa.Table:
+    """Rows of `outcomes_schema` for these request ids."""
+    rows = [
+        {
+            "request_id": request_id,
+            "video_id": f"v-{request_id}",
+            "video_uri": f"{request_id}.mp4",
+            "prompt_id": "p",
+            "task": "caption",
+            "prompt": "What?",
+            "fingerprint": "f",
+            "model_id": "demo",
+            "run_id": "r",
+            "attempts": attempts,
+            "source": "s",
+        }
+        for request_id in (*answered, *failed)
+    ]
+    num_answered = len(rows) - len(list(failed))
+    for row in rows[:num_answered]:
+        row |= {
+            "text": f"text of {row['request_id']}",
+            "finish_reason": "stop",
+            "token_ids": [1, 2],
+        }
+    kind = FAILURE_KINDS[code]
+    for row in rows[num_answered:]:
+        row |= {"code": code, "stage": kind.stage, "transient": kind.transient, "message": "no"}
+    return pa.Table.from_pylist(rows, schema=outcomes_schema(PASSTHROUGH))
