@@ -55,7 +55,7 @@ FAILURE_KINDS: dict[str, FailureKind] = {
     "engine_error": FailureKind("model", False, "the engine failed on this request"),
     "out_of_memory": FailureKind("model", True, "the accelerator's memory did not suffice"),
     "worker_lost": FailureKind(
-        "pipeline", True, "the worker was lost each time this video was processed, alone too"
+        "pipeline", False, "the worker was lost each time this video was processed, alone too"
     ),
 }
 

@@ -121,7 +121,9 @@ class _Run:
         planned = plan.requests
         self._pending = _without(_without(planned.table, log.answered_ids()), for_good)
         self._new_failures = _without(planned.failures, failures["request_id"])
-        self._open_ids = set(self._pending["request_id"].to_pylist())
+        self._open_ids = _ids_of(self._pending)
+        # Logged as tried alone, but without an outcome: the driver was lost with them.
+        self._suspects = _only(self._pending, _ids_of(log.lone_attempts()))
         self._num_recomputed = 0
         self._counters = RunCounters(
             num_requests=self._pending.num_rows, num_videos=len(clip_starts(self._pending))
@@ -141,7 +143,10 @@ class _Run:
         self._log.write_run_file(run_id, "requests.parquet", requests)
 
     def answer_all(self, stages: Stages, display: Display, address: str | None) -> None:
-        """Two rounds in bulk, then what was lost twice one video at a time."""
+        """Two rounds in bulk, then what was lost twice one video at a time.
+
+        What was lost alone in a run before stays out of the bulk.
+        """
         connected = connect(address)
         try:
             share = cluster_share(self._plan.spec.resources)
@@ -149,7 +154,9 @@ class _Run:
                 logger.info("no GPU in this cluster: the model runs on the CPU")
             with stop_signal() as self._stop:
                 for attempt in (1, 2):
-                    self._round(self._pending, attempt, stages, share, display)
+                    bulk = _without(self._open_requests(), self._suspects["request_id"])
+                    if bulk.num_rows:
+                        self._round(bulk, attempt, stages, share, display)
                     if not self._open_ids or self._stop.number is not None:
                         return
                 self._answer_lost_alone(stages, share, display)
@@ -165,12 +172,11 @@ class _Run:
         share: ClusterShare,
         display: Display,
     ) -> None:
-        missing = _only(requests, self._open_ids)
         passthrough = self._plan.requests.passthrough
         workers = share.decode_actors[1]
-        size = min(_MAX_ITEMS_PER_BLOCK, max(1, len(clip_starts(missing)) // (4 * workers)))
+        size = min(_MAX_ITEMS_PER_BLOCK, max(1, len(clip_starts(requests)) // (4 * workers)))
         stream = StageStream(
-            work_item_blocks(missing, passthrough, size, attempt),
+            work_item_blocks(requests, passthrough, size, attempt),
             stages,
             share,
             self._plan.run,
@@ -211,25 +217,29 @@ class _Run:
 
     def _answer_lost_alone(self, stages: Stages, share: ClusterShare, display: Display) -> None:
         """Each video that was lost twice runs alone, its attempt logged before."""
-        lost = _only(self._pending, self._open_ids)
+        lost = self._open_requests()
         if lost.num_rows > max(_MIN_ALONE, _MAX_ALONE_SHARE * self._pending.num_rows):
             raise TooManyErrorsError(
                 f"{lost.num_rows} of {self._pending.num_rows} requests were lost twice with their "
                 "workers: the cluster or the model is at fault, not the videos"
             )
-        starts = [*clip_starts(lost).tolist(), lost.num_rows]
-        for low, high in pairwise(starts):
+        suspects = _ids_of(self._suspects)
+        for low, high in pairwise([*clip_starts(lost).tolist(), lost.num_rows]):
             requests = lost.slice(low, high - low)
-            self._log.log_attempt(requests["request_id"])
-            self._round(requests, 3, stages, share, display)
-            if self._stop.number is not None:
-                return
+            if suspects.isdisjoint(requests["request_id"].to_pylist()):
+                self._log.log_attempt(requests["request_id"])
+                self._round(requests, 3, stages, share, display)
+                if self._stop.number is not None:
+                    return
             self._fail_lost(_only(requests, self._open_ids))
+
+    def _open_requests(self) -> pa.Table:
+        return _only(self._pending, self._open_ids)
 
     def _fail_lost(self, requests: pa.Table) -> None:
         passthrough = self._plan.requests.passthrough
         failure = RequestFailure(
-            code="worker_lost", message="the worker was lost three times, the last time alone"
+            code="worker_lost", message="its worker was lost each time, the last time alone"
         )
         for block in work_item_blocks(requests, passthrough, 1, attempt=3):
             item = work_item_from_row(block.to_pylist()[0])
@@ -295,8 +305,10 @@ def _without(table: pa.Table, ids: pa.ChunkedArray | pa.Array) -> pa.Table:
     return table.filter(pc.invert(pc.is_in(table["request_id"], value_set=ids)))
 
 
+def _ids_of(table: pa.Table) -> set[str]:
+    return set(table["request_id"].to_pylist())
+
+
 def _only(table: pa.Table, ids: set[str]) -> pa.Table:
-    if len(ids) >= table.num_rows:  # nothing is done yet: spare the copy
-        return table
     value_set = pa.array(list(ids), pa.string())
     return table.filter(pc.is_in(table["request_id"], value_set=value_set))
