@@ -143,7 +143,7 @@ def show(
     endpoint_url: Endpoint = None,
 ) -> None:
     """Show the current state of an output as a table: answers, and failures that stand."""
-    from sfray.storage.results_log import current_state
+    from sfray.storage.read_results import current_state
 
     state = current_state(output, StorageSpec(endpoint_url=endpoint_url))
     if failures:

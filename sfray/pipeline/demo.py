@@ -14,7 +14,7 @@ from sfray.demo.questions import CAPTION_PROMPT
 from sfray.demo.videos import write_sample_set
 from sfray.pipeline.cluster import connect, disconnect
 from sfray.pipeline.run import run_job
-from sfray.storage.results_log import current_state
+from sfray.storage.read_results import current_state
 
 _WHAT_IT_IS = (
     "This is a demonstration model of a toy world: it knows coloured shapes that move, nothing "

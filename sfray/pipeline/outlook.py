@@ -17,7 +17,7 @@ from sfray.model.presets import resolve_sampling_and_pooling
 from sfray.model.prompt_tokens import PromptTokenizer
 from sfray.pipeline.plan import JobPlan, make_plan
 from sfray.pipeline.work_items import clip_starts
-from sfray.storage.results_log import read_progress
+from sfray.storage.read_results import read_progress
 
 # Prompts are alike but for their questions: the longest of them tell the rest.
 _PROMPTS_MEASURED = 256
