@@ -7,7 +7,7 @@ configures takes, so no second set of names exists.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -289,14 +289,12 @@ def _one_sentence(error: ValidationError) -> str:
 
 
 def _allowed_keys(path: list[str]) -> list[str]:
-    section: Any = JobSpec
+    section: type[BaseModel] = JobSpec
     for key in path:
-        if not (isinstance(section, type) and issubclass(section, BaseModel)):
-            return []
+        if key.isdigit():  # an item of a list: its keys are those of the section before
+            continue
         model_field = section.model_fields.get(key)
-        section = model_field.annotation if model_field else None
-        if section == tuple[PromptSpec, ...]:
-            return list(PromptSpec.model_fields)
-        if section == (RopeScaling | None):
-            section = RopeScaling
-    return list(section.model_fields) if isinstance(section, type) else []
+        annotation = model_field.annotation if model_field else None
+        inner = [t for t in (annotation, *get_args(annotation)) if isinstance(t, type)]
+        section = next((t for t in inner if issubclass(t, BaseModel)), section)
+    return list(section.model_fields)

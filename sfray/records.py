@@ -333,7 +333,7 @@ def decoded_item_row(decoded: DecodedItem) -> dict[str, Any]:
         "fetch_seconds": decoded.fetch_seconds,
         "decode_seconds": decoded.decode_seconds,
         # A view, not a copy: Arrow copies it once into its own buffer.
-        "frames": None if video is None else memoryview(video.frames_THWC).cast("B"),
+        "frames": None if video is None else video.frames_THWC.data.cast("B"),
     }
 
 

@@ -101,7 +101,7 @@ def make_scene(seed: int) -> Scene:
 def _one(rng: np.random.Generator, name: np.ndarray) -> tuple[SceneObject, ...]:
     x, y = rng.uniform(0.42, 0.58, 2)
     action = ACTIONS[rng.integers(len(ACTIONS))]
-    return (_object(rng, name, action, x, y, rng.uniform(0.16, 0.22), rng.integers(6, 11)),)
+    return (_object(rng, name, action, x, y, rng.uniform(0.16, 0.22), int(rng.integers(6, 11))),)
 
 
 def _two(rng: np.random.Generator, names: np.ndarray) -> tuple[SceneObject, ...]:

@@ -65,7 +65,7 @@ class StageStream:
         self._executor: StreamingExecutor | None = None
         self._load = load
         self._key = uuid.uuid4().hex
-        self._board = Board.remote()
+        self._board = Board.remote()  # type: ignore[attr-defined]
         self._lost = _LostBlocks()
         _streams[self._key] = self
         logging.getLogger("ray.data").addHandler(self._lost)

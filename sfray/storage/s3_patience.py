@@ -10,8 +10,8 @@ from botocore.exceptions import (
     ConnectionError,
     HTTPClientError,
     IncompleteReadError,
-    ResponseParserError,
 )
+from botocore.parsers import ResponseParserError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 _MAX_WAIT_SECONDS = 15.0
