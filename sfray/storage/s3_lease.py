@@ -74,12 +74,13 @@ class S3Lease:
             OutputInUseError: its holder is alive.
         """
         term, holder = TERM_SECONDS, uuid.uuid4().hex
-        began = time.monotonic()
-        seen, seen_since = b"", began
+        first_look: float | None = None
+        seen, seen_since = b"", 0.0
         while True:
             found = folder.read_version(_KEY)
             body, etag = found or (b"", None)
             now = time.monotonic()
+            first_look = now if first_look is None else first_look
             if body != seen:
                 seen, seen_since = body, now
             held = _State(**json.loads(body)) if body else None
@@ -89,7 +90,7 @@ class S3Lease:
                     return cls(folder, state, folder.replace(_KEY, state.to_json(), etag), term)
                 except KeyTakenError:
                     continue  # another challenger was faster: look at its lease
-            if not wait or now - began >= term:
+            if not wait or now - first_look >= term:
                 raise OutputInUseError(f"the output {folder.uri} is in use by {held.owner}")
             time.sleep(term / _LOOKS_PER_TERM)
 
