@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,12 +23,25 @@ def write_video(target: Path | BinaryIO, frames_THWC: np.ndarray, fps: int = FPS
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
         for frame in frames_THWC:
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            out.mux(
+                stream.encode(
+                    av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+                )
+            )
         out.mux(stream.encode())
 
 
-def write_sample_set(folder: Path, num_videos: int, first_seed: int) -> dict[str, Path]:
+def write_sample_set(
+    folder: Path,
+    num_videos: int,
+    first_seed: int,
+    alter: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> dict[str, Path]:
     """Writes videos and the manifests that ask for captions, answers and choices.
+
+    Args:
+        alter: changes the frames, uint8 (T, H, W, 3), before they are encoded; the right answers
+            stay those of the scene.
 
     Returns:
         the path of the manifest of each task: `caption`, `qa`, `multiple_choice`.
@@ -37,7 +51,8 @@ def write_sample_set(folder: Path, num_videos: int, first_seed: int) -> dict[str
     for seed in range(first_seed, first_seed + num_videos):
         scene = make_scene(seed)
         path = folder / f"scene-{seed}.mp4"
-        write_video(path, render(scene))
+        frames_THWC = render(scene)
+        write_video(path, frames_THWC if alter is None else alter(frames_THWC))
         video = {"video_uri": str(path), "video_id": path.stem}
         rows["caption"].append({**video, "answer": scene.caption})
         for asked in questions(scene, seed=0):
