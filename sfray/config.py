@@ -273,8 +273,9 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 
 
 def _one_sentence(error: ValidationError) -> str:
-    """The first problem, with the value and what is allowed."""
-    problem = error.errors(include_url=False)[0]
+    """The first problem, with the value and what is allowed; a misspelt key before others."""
+    problems = error.errors(include_url=False)
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     path = [str(part) for part in problem["loc"]]
     where = ".".join(path)
     if problem["type"] == "extra_forbidden":

@@ -302,7 +302,6 @@ def _grouped(table: pa.Table) -> pa.Table:
     )
     indices = pc.sort_indices(
         order,
-        sort_keys=[(name, "ascending") for name in order.column_names],
-        null_placement="at_start",
+        sort_keys=[(name, "ascending", "at_start") for name in order.column_names],
     )
     return table.take(indices)

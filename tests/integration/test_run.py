@@ -1,0 +1,207 @@
+"""The driver on a real local Ray, with stages that need no pixels."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from sfray.config import JobSpec, StorageSpec, parse_job_spec
+from sfray.errors import CheckpointError, OutputInUseError, TooManyErrorsError
+from sfray.pipeline.run import run_job
+from sfray.pipeline.summary import RunSummary
+from sfray.storage.read_results import current_state
+from tests.integration.fake_stages import Script
+
+
+@pytest.fixture(scope="module", autouse=True)
+def local_ray() -> Iterator[None]:
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def write_manifest(path: Path, num_videos: int, num_questions: int = 2) -> Path:
+    rows = [
+        {
+            "video_uri": f"v{video}.mp4",
+            "question_id": f"q{number}",
+            "question": f"what {number}",
+            "answer": "x",
+            "source": f"s{video}",
+        }
+        for number in range(num_questions)
+        for video in range(num_videos)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def job(folder: Path, num_videos: int = 12, **changes: Any) -> JobSpec:
+    manifest = write_manifest(folder / "manifest.parquet", num_videos)
+    base: dict[str, Any] = {
+        "manifest": {"uri": str(manifest), "passthrough": ["source"]},
+        "task": "qa",
+        "model": {"id": "demo"},
+        "output": {"uri": str(folder / "out"), "flush_rows": 5},
+        "limits": {"max_failure_ratio": 0.5},
+    }
+    return parse_job_spec(base | changes)
+
+
+def run(spec: JobSpec, script: Script) -> RunSummary:
+    return run_job(spec, stages=script.stages())
+
+
+def states(spec: JobSpec) -> dict[tuple[str, str], str]:
+    """text or code by (video_id, prompt_id); fails on a request that is there twice."""
+    rows = current_state(spec.output.uri, StorageSpec()).to_pylist()
+    found = {(r["video_id"], r["prompt_id"]): r["text"] or r["code"] for r in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def v(number: int) -> str:
+    return f"v{number}.mp4"
+
+
+def test_every_request_becomes_an_answer_or_a_failure(tmp_path: Path) -> None:
+    spec = job(tmp_path)
+    summary = run(spec, Script(folder=tmp_path, missing=(v(3),)))
+    assert (summary.num_answers, summary.num_failures, summary.exit_code) == (22, 2, 0)
+    assert summary.failures_by_code == {"not_found": 2}
+    found = states(spec)
+    assert len(found) == 24
+    assert found[v(0), "q1"] == "WHAT 1" and found[v(3), "q0"] == "not_found"
+    answers = duckdb.sql(  # the folder is the test's own
+        f"select source, count(*) from '{tmp_path}/out/answers/*.parquet' group by 1"
+    )
+    assert sorted(answers.fetchall())[:2] == [("s0", 2), ("s1", 2)]
+    run_folder = tmp_path / "out" / "_sfray" / "runs" / summary.run_id
+    assert pq.read_table(run_folder / "requests.parquet").num_rows == 24
+    assert {"spec.yaml", "requests.parquet", "summary.json"} <= {
+        p.name for p in run_folder.iterdir()
+    }
+
+
+def test_a_second_run_does_what_is_new_and_nothing_else(tmp_path: Path) -> None:
+    spec = job(tmp_path, num_videos=4)
+    run(spec, Script(folder=tmp_path))
+    again = run(spec, Script(folder=tmp_path, broken_model=True))
+    assert (again.num_answers, again.num_failures, again.num_done_before) == (0, 0, 8)
+    grown = job(tmp_path, num_videos=6)
+    third = run(grown, Script(folder=tmp_path))
+    assert (third.num_requests, third.num_done_before, third.num_answers) == (12, 8, 4)
+    assert set(states(grown).values()) == {"WHAT 0", "WHAT 1"}
+
+
+def test_transient_failures_are_tried_again_and_permanent_ones_are_not(tmp_path: Path) -> None:
+    spec = job(tmp_path, num_videos=4)
+    first = run(spec, Script(folder=tmp_path, missing=(v(0),), broken_model=True))
+    assert first.failures_by_code == {"not_found": 2, "engine_error": 6}
+    assert first.exit_code == 3
+    second = run(spec, Script(folder=tmp_path))
+    assert (second.num_done_before, second.num_answers, second.exit_code) == (2, 6, 0)
+
+
+def test_a_limit_runs_the_first_requests_only(tmp_path: Path) -> None:
+    spec = job(tmp_path)
+    summary = run_job(spec, limit=3, stages=Script(folder=tmp_path).stages())
+    assert (summary.num_requests, summary.num_answers) == (3, 3)
+    assert run_job(spec, limit=3, stages=Script(folder=tmp_path).stages()).num_answers == 0
+
+
+def test_a_worker_that_dies_once_costs_nothing(tmp_path: Path) -> None:
+    spec = job(tmp_path)
+    summary = run(spec, Script(folder=tmp_path, kill_once=(v(5),)))
+    assert (summary.num_answers, summary.num_failures, summary.exit_code) == (24, 0, 0)
+    assert len(states(spec)) == 24
+
+
+def test_a_poison_video_costs_itself_only_and_is_not_tried_for_ever(tmp_path: Path) -> None:
+    spec = job(tmp_path)
+    script = Script(folder=tmp_path, kill_decode=(v(2),))
+    summary = run(spec, script)
+    assert summary.failures_by_code == {"worker_lost": 2}
+    assert summary.num_answers == 22
+    killed = len((tmp_path / f"killed-{v(2)}").read_text().splitlines())
+    assert killed <= 12
+    assert run(spec, script).num_failures == 0, "a permanent failure isn't tried again"
+
+
+def test_a_bug_in_a_stage_costs_its_requests_only(tmp_path: Path) -> None:
+    spec = job(tmp_path)
+    summary = run(spec, Script(folder=tmp_path, raise_in_decode=(v(2), v(7))))
+    assert summary.failures_by_code == {"worker_lost": 4}
+    assert summary.num_answers == 20
+
+
+def test_a_broken_model_stops_the_run(tmp_path: Path) -> None:
+    spec = job(tmp_path, num_videos=150)
+    with pytest.raises(TooManyErrorsError, match="the model is broken"):
+        run(spec, Script(folder=tmp_path, broken_model=True))
+
+
+def test_a_model_that_does_not_load_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no weights at 'nowhere'"):
+        run(job(tmp_path), Script(folder=tmp_path, no_checkpoint=True))
+
+
+def test_failures_of_the_manifest_are_logged_once(tmp_path: Path) -> None:
+    spec = job(tmp_path, num_videos=3)
+    table = pq.read_table(tmp_path / "manifest.parquet")
+    extra = table.slice(0, 1).set_column(0, "video_uri", pa.array([None], pa.string()))
+    pq.write_table(pa.concat_tables([table, extra]), tmp_path / "manifest.parquet")
+    first = run(spec, Script(folder=tmp_path))
+    assert (first.num_answers, first.failures_by_code) == (6, {"invalid_row": 1})
+    assert run(spec, Script(folder=tmp_path)).num_failures == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_cleanly_and_the_next_run_goes_on(tmp_path: Path, number: int) -> None:
+    spec = job(tmp_path, num_videos=40)
+    slow = Script(folder=tmp_path, seconds=0.2)
+
+    def interrupt() -> None:
+        parts = tmp_path / "out" / "answers"
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if parts.exists() and len(list(parts.iterdir())) >= 3:
+                break
+            time.sleep(0.1)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    stopped = run(spec, slow)
+    assert stopped.exit_code == 128 + number
+    assert 0 < stopped.num_answers < 80
+    assert stopped.num_unfinished == 80 - stopped.num_answers
+    finished = run(spec, Script(folder=tmp_path))
+    assert finished.num_done_before == stopped.num_answers
+    assert finished.exit_code == 0 and len(states(spec)) == 80
+
+
+def test_an_output_has_one_writer(tmp_path: Path) -> None:
+    spec = job(tmp_path, num_videos=40)
+    first = threading.Thread(target=run, args=(spec, Script(folder=tmp_path, seconds=0.1)))
+    first.start()
+    try:
+        lock = tmp_path / "out" / "answers"
+        deadline = time.monotonic() + 60
+        while not lock.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        with pytest.raises(OutputInUseError):
+            run(spec, Script(folder=tmp_path))
+    finally:
+        first.join()
+    assert len(states(spec)) == 80
