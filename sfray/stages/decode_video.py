@@ -1,0 +1,129 @@
+"""The stage that fetches a video and decodes the frames of one clip."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from sfray.config import DecodeSpec, StorageSpec, VideosSpec
+from sfray.errors import RequestError
+from sfray.records import DecodedItem, DecodedVideo, RequestFailure, VideoFacts, WorkItem
+from sfray.storage.fetch import FetchedFile, Fetcher
+from sfray.video.content import HEAD_BYTES, check_content
+from sfray.video.sandbox import Sandbox
+
+# A file that changes while it is read is read again, so often.
+_READS_OF_CHANGING_FILE = 3
+
+
+class DecodeVideo:
+    """Takes work items to decoded items; knows one file at a time and is not thread-safe.
+
+    Args:
+        videos: where files may come from.
+        storage: how object stores are reached.
+        decode: the reader and the limits of the process that decodes.
+        seek: `exact` or `keyframe`.
+        num_frames: how many frames are sampled of a clip.
+        image_size: the side of the square that frames are resized to, in pixels.
+    """
+
+    def __init__(
+        self,
+        videos: VideosSpec,
+        storage: StorageSpec,
+        decode: DecodeSpec,
+        seek: str,
+        num_frames: int,
+        image_size: int,
+    ) -> None:
+        self._fetcher = Fetcher(videos, storage)
+        self._sandbox = Sandbox(decode, num_frames, image_size)
+        self._seek = seek
+        # decord can't read by range.
+        self._whole = decode.reader == "decord"
+
+    def __call__(self, item: WorkItem) -> DecodedItem:
+        """The item with its frames, or with the failure that stands in their place.
+
+        Raises:
+            StorageError: the bucket or the credentials are wrong, which concerns the whole job.
+        """
+        meter = _Meter()
+        video, failure = None, None
+        try:
+            video = self._decode(item, meter)
+        except RequestError as error:
+            failure = RequestFailure.of(error)
+        return DecodedItem(
+            item=item,
+            video=video,
+            failure=failure,
+            bytes_fetched=meter.bytes_fetched,
+            fetch_seconds=meter.fetch_seconds,
+            decode_seconds=max(0.0, time.monotonic() - meter.began - meter.fetch_seconds),
+        )
+
+    def probe(self, uri: str) -> VideoFacts:
+        """The facts of a video; raises `RequestError` where it is none."""
+        with self._fetcher.open(uri) as file:
+            _check(file)
+            return VideoFacts(**self._sandbox.probe(file))
+
+    def close(self) -> None:
+        """Ends the decoding process."""
+        self._sandbox.close()
+
+    def _decode(self, item: WorkItem, meter: _Meter) -> DecodedVideo:
+        for reads_left in reversed(range(_READS_OF_CHANGING_FILE)):
+            try:
+                with self._fetcher.open(item.fetch_uri, whole=self._whole) as file:
+                    try:
+                        _check(file)
+                        return self._read(item, file)
+                    finally:
+                        meter.add(file)
+            except RequestError as error:
+                if error.code != "video_changed" or not reads_left:
+                    raise
+        raise AssertionError("the last read returns or raises")
+
+    def _read(self, item: WorkItem, file: FetchedFile) -> DecodedVideo:
+        told, frames_THWC = self._sandbox.read_clip(
+            file,
+            start_seconds=item.start_seconds,
+            end_seconds=item.end_seconds,
+            seek=self._seek,
+        )
+        return _decoded_video(told, frames_THWC)
+
+
+class _Meter:
+    """What fetching one item took, over all reads of its file."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.bytes_fetched = 0
+        self.fetch_seconds = 0.0
+
+    def add(self, file: FetchedFile) -> None:
+        self.bytes_fetched += file.bytes_fetched
+        self.fetch_seconds += file.fetch_seconds
+
+
+def _check(file: FetchedFile) -> None:
+    check_content(file.read(0, HEAD_BYTES), file.size)
+
+
+def _decoded_video(told: dict[str, Any], frames_THWC: np.ndarray) -> DecodedVideo:
+    return DecodedVideo(
+        frames_THWC=frames_THWC,
+        frame_indices=np.array(told["frame_indices"], dtype=np.int64),
+        pts_seconds=np.array(told["pts_seconds"], dtype=np.float64),
+        facts=VideoFacts(**told["facts"]),
+        reader=told["reader"],
+        reader_reason=told["reader_reason"],
+        num_substituted_frames=told["num_substituted_frames"],
+    )

@@ -1,0 +1,226 @@
+"""The bytes of one video, wherever they are: within what the job allows, and no more than needed.
+
+Local files are read in place. Small remote files are fetched whole into a nameless scratch file,
+which the kernel removes even after a crash. Long ones are read by range through a block cache.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sfray.config import StorageSpec, VideosSpec
+from sfray.errors import RequestError
+from sfray.storage.remote import RemoteFile, open_remote
+from sfray.storage.uris import is_remote, local_path, redact, scheme_of
+
+# Up to this size a remote file is fetched whole: fewer round trips cost less than bytes.
+WHOLE_FILE_BYTES = 16 * 2**20
+_BLOCK_BYTES = 256 * 2**10
+_CACHED_BLOCKS = 128
+# Consecutive misses fetch more at once, up to so many blocks.
+_MAX_READ_AHEAD_BLOCKS = 16
+
+
+class FetchedFile:
+    """One file that is open for reading.
+
+    Attributes:
+        size: in bytes.
+        descriptor: read-only; None where bytes are read by range.
+        bytes_fetched: over the network so far.
+        fetch_seconds: spent waiting for the storage so far.
+    """
+
+    def __init__(
+        self, size: int, *, descriptor: int | None = None, remote: RemoteFile | None = None
+    ) -> None:
+        self.size = size
+        self.descriptor = descriptor
+        self.fetch_seconds = 0.0
+        self._remote = remote
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._last_block = -1
+        self._read_ahead = 1
+
+    @property
+    def bytes_fetched(self) -> int:
+        return self._remote.bytes_fetched if self._remote else 0
+
+    def read(self, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset` on; less at the end of the file only.
+
+        Raises:
+            RequestError: the storage doesn't deliver, or the file has changed.
+        """
+        length = max(0, min(length, self.size - offset))
+        if self.descriptor is not None:
+            return os.pread(self.descriptor, length, offset)
+        if self._remote is None:
+            raise ValueError("a file without a descriptor is a remote one")
+        first, last = offset // _BLOCK_BYTES, (offset + length - 1) // _BLOCK_BYTES
+        data = b"".join(self._block(self._remote, index, last) for index in range(first, last + 1))
+        start = offset - first * _BLOCK_BYTES
+        return data[start : start + length]
+
+    def close(self) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+        if self._remote:
+            self._remote.close()
+
+    def _block(self, remote: RemoteFile, index: int, last_wanted: int) -> bytes:
+        if index not in self._blocks:
+            self._fetch_blocks(remote, index, last_wanted)
+        self._blocks.move_to_end(index)
+        return self._blocks[index]
+
+    def _fetch_blocks(self, remote: RemoteFile, index: int, last_wanted: int) -> None:
+        """Fetches a missing block and, where reading goes on in sequence, some after it."""
+        in_sequence = index == self._last_block + 1
+        self._read_ahead = min(self._read_ahead * 2, _MAX_READ_AHEAD_BLOCKS) if in_sequence else 1
+        last = max(last_wanted, index + self._read_ahead - 1)
+        last = min(last, (self.size - 1) // _BLOCK_BYTES, index + _MAX_READ_AHEAD_BLOCKS - 1)
+        began = time.monotonic()
+        low, high = index * _BLOCK_BYTES, min((last + 1) * _BLOCK_BYTES, self.size)
+        data = remote.read(low, high - low)
+        self.fetch_seconds += time.monotonic() - began
+        for number in range(index, last + 1):
+            start = (number - index) * _BLOCK_BYTES
+            self._blocks[number] = data[start : start + _BLOCK_BYTES]
+        self._last_block = last
+        while len(self._blocks) > _CACHED_BLOCKS:
+            self._blocks.popitem(last=False)
+
+
+class Fetcher:
+    """Opens files within the limits of a job."""
+
+    def __init__(
+        self, videos: VideosSpec, storage: StorageSpec, *, scratch: Path | None = None
+    ) -> None:
+        self._videos = videos
+        self._storage = storage
+        self._scratch = scratch or Path(tempfile.gettempdir())
+
+    @contextmanager
+    def open(self, uri: str, *, whole: bool = False) -> Iterator[FetchedFile]:
+        """Opens a file by its resolved URI.
+
+        Args:
+            whole: fetch the file whole, whatever its size.
+
+        Raises:
+            RequestError: with the code of what stands in the way.
+            StorageError: the bucket or the credentials are wrong, which concerns the whole job.
+        """
+        self._check_scheme(uri)
+        file = self._open_remote(uri, whole) if is_remote(uri) else self._open_local(uri)
+        try:
+            yield file
+        finally:
+            file.close()
+
+    def _check_scheme(self, uri: str) -> None:
+        scheme, allowed = scheme_of(uri), self._videos.allowed_schemes
+        if scheme not in allowed:
+            raise RequestError(
+                "uri_refused",
+                f"the scheme {scheme!r} is not among videos.allowed_schemes: {', '.join(allowed)}",
+            )
+        self._check_stays_in_root(uri)
+
+    def _check_stays_in_root(self, uri: str) -> None:
+        root = self._videos.root
+        if root and _lies_under(root, uri) and ".." in uri[len(root) :].split("/"):
+            raise RequestError("uri_refused", f"{redact(uri)!r} leaves videos.root")
+
+    def _check_size(self, size: int) -> None:
+        if size > self._videos.max_file_bytes:
+            raise RequestError(
+                "file_too_large",
+                f"the file has {size} bytes, more than the {self._videos.max_file_bytes} of"
+                " videos.max_file_bytes",
+            )
+
+    def _open_local(self, uri: str) -> FetchedFile:
+        path = local_path(uri)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (OSError, ValueError) as error:
+            raise _local_failure(error) from error
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise RequestError("uri_refused", "the path leads to no regular file")
+            self._check_inside_local_root(uri, descriptor)
+            self._check_size(status.st_size)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return FetchedFile(status.st_size, descriptor=descriptor)
+
+    def _check_inside_local_root(self, uri: str, descriptor: int) -> None:
+        root = self._videos.root
+        if not root or is_remote(root) or not _lies_under(root, uri):
+            return
+        # Of what was opened, not of what the path leads to by now.
+        real = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if not real.is_relative_to(local_path(root).resolve()):
+            raise RequestError("uri_refused", "a symbolic link leads out of videos.root")
+
+    def _open_remote(self, uri: str, whole: bool) -> FetchedFile:
+        began = time.monotonic()
+        remote = open_remote(uri, self._videos, self._storage)
+        try:
+            self._check_size(remote.size)
+            descriptor = None
+            if whole or remote.size <= WHOLE_FILE_BYTES:
+                descriptor = self._copy_to_scratch(remote)
+        except BaseException:
+            remote.close()
+            raise
+        file = FetchedFile(remote.size, descriptor=descriptor, remote=remote)
+        file.fetch_seconds = time.monotonic() - began
+        return file
+
+    def _copy_to_scratch(self, remote: RemoteFile) -> int:
+        """A read-only descriptor of a nameless file with the whole content."""
+        step = _MAX_READ_AHEAD_BLOCKS * _BLOCK_BYTES
+        try:
+            with tempfile.TemporaryFile(dir=self._scratch) as scratch:
+                for offset in range(0, remote.size, step):
+                    scratch.write(remote.read(offset, min(step, remote.size - offset)))
+                scratch.flush()
+                return os.open(f"/proc/self/fd/{scratch.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise RequestError(
+                    "scratch_full", f"no space is left in {self._scratch} to hold the file"
+                ) from error
+            raise
+
+
+def _lies_under(root: str, uri: str) -> bool:
+    return uri.startswith(root if root.endswith("/") else f"{root}/")
+
+
+def _local_failure(error: OSError | ValueError) -> RequestError:
+    if isinstance(error, PermissionError):
+        return RequestError("access_denied", "permission denied")
+    if isinstance(error, FileNotFoundError | NotADirectoryError | ValueError):
+        return RequestError("not_found", "the file does not exist")
+    if error.errno == errno.ENAMETOOLONG:
+        return RequestError("not_found", "the path is too long to exist")
+    if error.errno == errno.ELOOP:
+        return RequestError("not_found", "the path is a loop of symbolic links")
+    return RequestError(
+        "fetch_failed", f"the file can't be opened: {os.strerror(error.errno or 0)}"
+    )

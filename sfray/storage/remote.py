@@ -1,0 +1,77 @@
+"""Files on object stores and web servers, read by range.
+
+Each is one version of a file: a change while it is read is noticed. What servers say is sorted:
+a missing or forbidden file concerns its requests, a missing bucket or a wrong key the whole job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from sfray.config import StorageSpec, VideosSpec
+from sfray.errors import RequestError
+from sfray.storage.uris import scheme_of
+
+CONNECT_SECONDS = 10
+READ_SECONDS = 30
+# The first request brings so much along, which is all of a small file.
+FIRST_BYTES = 2**20
+
+_ATTEMPTS = 5
+_MAX_WAIT_SECONDS = 8
+
+
+class RemoteFile(Protocol):
+    """One version of one file. `bytes_fetched` counts all bytes that came."""
+
+    size: int
+    bytes_fetched: int
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes, which the file must have; raises `RequestError`."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_remote(uri: str, videos: VideosSpec, storage: StorageSpec) -> RemoteFile:
+    """The file behind a URI with the scheme s3, gs, http or https.
+
+    Raises:
+        RequestError: the file is missing, forbidden, refused, or doesn't come.
+        StorageError: the bucket is missing or the credentials are wrong.
+    """
+    # Each way brings libraries of its own along.
+    scheme = scheme_of(uri)
+    if scheme == "s3":
+        from sfray.storage.s3_file import S3File
+
+        return S3File(uri, storage)
+    if scheme in ("http", "https"):
+        from sfray.storage.web_file import WebFile
+
+        return WebFile(uri, videos)
+    from sfray.storage.gs_file import GsFile
+
+    return GsFile(uri, storage)
+
+
+class ShortReadError(Exception):
+    """An answer ended before all of its bytes had come."""
+
+
+def with_retries(attempt: Callable[[], Any], is_passing: Callable[[BaseException], bool]) -> Any:
+    """The result of `attempt`, tried again with backoff and jitter where that may help."""
+    return Retrying(
+        retry=retry_if_exception(is_passing),
+        stop=stop_after_attempt(_ATTEMPTS),
+        wait=wait_random_exponential(multiplier=0.2, max=_MAX_WAIT_SECONDS),
+        reraise=True,
+    )(attempt)
+
+
+def video_changed() -> RequestError:
+    return RequestError("video_changed", "the file changed while it was read")

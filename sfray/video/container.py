@@ -1,0 +1,136 @@
+"""Opens a video with PyAV so that no demuxer can open anything else, and picks its stream."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from sfray.errors import RequestError
+from sfray.video.pixels import check_frame_size
+
+# Demuxers that hold their media themselves. Playlists (hls, dash, concat, sdp, imf ...) and
+# still images are not among them; audio is, so that its files are told apart from garbage.
+DEMUXERS = (
+    *("mov", "matroska", "webm", "avi", "mpegts", "mpegtsraw", "mpeg", "mpegvideo", "flv"),
+    *("live_flv", "asf", "ogg", "gif", "apng", "ivf", "nut", "rm", "mxf", "gxf", "dv", "wtv"),
+    *("h261", "h263", "h264", "hevc", "vvc", "m4v", "av1", "obu", "vc1", "vc1test", "cavsvideo"),
+    *("dirac", "dnxhd", "yuv4mpegpipe", "mjpeg", "mjpeg_2000", "swf", "amv", "nuv", "bink"),
+    *("smk", "roq", "4xm", "flic", "ea"),
+    *("mp3", "wav", "flac", "aac", "ac3", "eac3", "aiff", "amr", "au", "caf", "dts", "opus"),
+    *("tta", "ape", "w64", "wv"),
+)
+
+_NO_MEMORY = "decoding exceeded its limit of memory (decode.max_memory_bytes)"
+
+
+class RandomAccess(Protocol):
+    """A file as PyAV reads it."""
+
+    def read(self, size: int) -> bytes: ...
+    def seek(self, offset: int, whence: int = 0) -> int: ...
+    def tell(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamFacts:
+    """What the container says of the stream, true or not.
+
+    Attributes:
+        pixel_ratio: width over height of one pixel.
+        fps: frames a second.
+    """
+
+    container: str
+    codec: str
+    pixel_ratio: float
+    fps: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenVideo:
+    """A container that is open at its start, and the stream that is decoded."""
+
+    container: InputContainer
+    stream: VideoStream
+
+    @property
+    def time_base(self) -> float:
+        return float(self.stream.time_base or 0)
+
+    @property
+    def facts(self) -> StreamFacts:
+        rate = self.stream.average_rate or self.stream.guessed_rate
+        return StreamFacts(
+            container=self.container.format.name,
+            codec=self.stream.codec_context.codec.canonical_name,
+            pixel_ratio=float(self.stream.sample_aspect_ratio or 1),
+            fps=float(rate) if rate else None,
+        )
+
+
+# Opens the same file again, from its start.
+Opener = Callable[[], AbstractContextManager[OpenVideo]]
+
+
+@contextmanager
+def open_video(source: int | RandomAccess, max_frame_pixels: int) -> Iterator[OpenVideo]:
+    """Opens a file for decoding, by one thread.
+
+    Args:
+        source: a readable file descriptor, or an object to read ranges through.
+        max_frame_pixels: larger frames are refused before their memory is allocated.
+
+    Raises:
+        RequestError: with the code of what is wrong with the file.
+    """
+    with translated_errors("not_a_video", "the content is no known video container"):
+        container = _open(source)
+    with container:
+        stream = _default_stream(container)
+        context = stream.codec_context
+        check_frame_size(context.width, context.height, max_frame_pixels)
+        context.options = {"max_pixels": str(max_frame_pixels)}
+        context.thread_count = 1
+        yield OpenVideo(container=container, stream=stream)
+
+
+def _open(source: int | RandomAccess) -> InputContainer:
+    options = {"format_whitelist": ",".join(DEMUXERS)}
+    if not isinstance(source, int):
+        source.seek(0)
+        # Not one of ffmpeg's own protocols may be used.
+        return av.open(source, options=options | {"protocol_whitelist": "none"})
+    os.lseek(source, 0, os.SEEK_SET)
+    return av.open("fd:", options=options | {"fd": str(source), "protocol_whitelist": "fd"})
+
+
+def _default_stream(container: InputContainer) -> VideoStream:
+    """The video stream that is marked as default, else the first; cover pictures don't count."""
+    streams = [s for s in container.streams.video if not (s.disposition & Disposition.attached_pic)]
+    if not streams:
+        raise RequestError("no_video_stream", "the container holds no video stream")
+    stream = next((s for s in streams if s.disposition & Disposition.default), streams[0])
+    if stream.codec_context is None:
+        raise RequestError("unsupported_codec", "no decoder for the video's codec")
+    return stream
+
+
+@contextmanager
+def translated_errors(code: str, message: str) -> Iterator[None]:
+    """Turns ffmpeg's complaints about a file into a `RequestError`."""
+    try:
+        yield
+    except (av.error.MemoryError, MemoryError) as error:
+        raise RequestError("decode_out_of_memory", _NO_MEMORY) from error
+    except (av.error.DecoderNotFoundError, av.error.PatchWelcomeError) as error:
+        raise RequestError("unsupported_codec", "no decoder for the video's codec") from error
+    except av.FFmpegError as error:
+        raise RequestError(code, message) from error

@@ -1,0 +1,286 @@
+"""Reads the frames of a clip with PyAV.
+
+The frame at index i is the i-th that the decoder puts out: what a viewer sees. The packets
+predict how many there are and when; what is then decoded is held against the prediction, and a
+prediction that fails is replaced by what decoding through the file has shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import av
+import numpy as np
+
+from sfray.errors import RequestError
+from sfray.video.container import Opener, OpenVideo, StreamFacts, translated_errors
+from sfray.video.packets import PacketTable, packets_of, scan_packets
+from sfray.video.pixels import RgbConverter, squash
+from sfray.video.sampling import sample_frame_indices
+from sfray.video.timeline import Timeline
+
+Frames: TypeAlias = Generator[av.VideoFrame, None, None]
+
+# A seek costs about as much as decoding so many frames.
+_SEEK_COST_FRAMES = 3
+# Decoding through also proves how many frames there are, so seeking has to save this share.
+_MIN_SEEK_SAVING = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipRequest:
+    """Which frames are wanted, and how they are delivered."""
+
+    start_seconds: float | None
+    end_seconds: float | None
+    num_frames: int
+    image_size: int
+    seek: str
+    max_frame_pixels: int
+
+    @property
+    def is_whole_video(self) -> bool:
+        return self.start_seconds is None and self.end_seconds is None
+
+    def indices(self, timeline: Timeline) -> np.ndarray:
+        """int64 (T,), ascending, counted from the start of the video.
+
+        Raises:
+            RequestError: `no_frames` for an empty timeline, or `clip_out_of_range`.
+        """
+        if not len(timeline):
+            raise RequestError("no_frames", "not one frame could be decoded")
+        low, high = timeline.clip(self.start_seconds, self.end_seconds)
+        return low + sample_frame_indices(high - low, self.num_frames)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """Frames that were read.
+
+    Attributes:
+        indices: int64 (T,), ascending.
+        frames: uint8 (image_size, image_size, 3) by frame index.
+        first: the first frame that was decoded, for the facts that only a frame tells.
+    """
+
+    indices: np.ndarray
+    timeline: Timeline
+    stream: StreamFacts
+    first: av.VideoFrame
+    frames: dict[int, np.ndarray]
+    num_damaged: int
+
+
+class _PredictionFailedError(Exception):
+    """A frame did not come where the packets said it would."""
+
+
+class _Pass:
+    """What one pass through a file gave: the times of all frames, and those that were wanted."""
+
+    def __init__(self, wanted: np.ndarray, request: ClipRequest) -> None:
+        self._wanted = set(wanted.tolist())
+        self._request = request
+        self._convert = RgbConverter(request.max_frame_pixels)
+        self._first: av.VideoFrame | None = None
+        self._pts_seconds: list[float | None] = []
+        self._last_frame_seconds: float | None = None
+        self._damaged: set[int] = set()
+        self.frames: dict[int, np.ndarray] = {}
+
+    @property
+    def first(self) -> av.VideoFrame:
+        if self._first is None:
+            raise RequestError("no_frames", "not one frame could be decoded")
+        return self._first
+
+    def add(self, index: int, frame: av.VideoFrame, time_base: float) -> None:
+        if self._first is None:
+            self._first = frame
+        self._pts_seconds.append(None if frame.pts is None else frame.pts * time_base)
+        self._last_frame_seconds = (frame.duration or 0) * time_base
+        if index in self._wanted:
+            self.frames[index] = squash(self._convert(frame), self._request.image_size)
+            if frame.is_corrupt:
+                self._damaged.add(index)
+
+    def timeline(self, fps: float | None) -> Timeline:
+        """Of all frames that were added."""
+        return Timeline.of(self._pts_seconds, fps, self._last_frame_seconds)
+
+    def clip(self, indices: np.ndarray, timeline: Timeline, stream: StreamFacts) -> Clip:
+        missing = [index for index in indices.tolist() if index not in self.frames]
+        if missing:
+            raise RequestError("decode_failed", f"frame {missing[0]} can't be decoded")
+        return Clip(
+            indices=indices,
+            timeline=timeline,
+            stream=stream,
+            first=self.first,
+            frames=self.frames,
+            num_damaged=len(self._damaged & set(indices.tolist())),
+        )
+
+
+class PyavReader:
+    """Reads clips of one file, which `opener` opens as often as needed."""
+
+    def __init__(self, opener: Opener) -> None:
+        self._opener = opener
+
+    def read(self, request: ClipRequest) -> Clip:
+        """The sampled frames of a clip, each in its exact place.
+
+        Raises:
+            RequestError: the file, or what was asked of it, doesn't allow it.
+        """
+        with self._opener() as video:
+            table = scan_packets(video)
+        predicted = np.empty(0, dtype=np.int64)
+        if len(table.timeline):
+            predicted = request.indices(table.timeline)
+        if table.seekable and _seeking_saves(table, predicted):
+            try:
+                return self._seek_through(request, table, predicted)
+            except _PredictionFailedError:
+                pass  # then all of it is decoded, which needs no prediction
+        return self._decode_through(request, table, predicted)
+
+    def _decode_through(
+        self, request: ClipRequest, table: PacketTable, predicted: np.ndarray
+    ) -> Clip:
+        """Decodes from the start on, once if the prediction holds, else once more."""
+        fps = table.stream.fps
+        if not request.is_whole_video and len(predicted):
+            last = int(predicted[-1])
+            part = self._pass(request, predicted, stop_after=last)
+            if _is_prefix(part.timeline(fps), table.timeline, last + 1):
+                return part.clip(predicted, table.timeline, table.stream)
+        whole = self._pass(request, predicted)
+        timeline = whole.timeline(fps)
+        indices = request.indices(timeline)
+        if not set(indices.tolist()) <= whole.frames.keys():
+            whole = self._pass(request, indices, stop_after=int(indices[-1]))
+        return whole.clip(indices, timeline, table.stream)
+
+    def _pass(
+        self, request: ClipRequest, indices: np.ndarray, stop_after: int | None = None
+    ) -> _Pass:
+        """Decodes the file from its start, to its end or up to and with one frame."""
+        run = _Pass(indices, request)
+        with self._opener() as video:
+            for index, frame in enumerate(decoded_frames(video)):
+                run.add(index, frame, video.time_base)
+                if index == stop_after:
+                    break
+        return run
+
+    def _seek_through(self, request: ClipRequest, table: PacketTable, indices: np.ndarray) -> Clip:
+        """Jumps to the last keyframe before each frame, where that lies ahead.
+
+        Frames shown before the keyframe that was jumped to are dropped: in an open group they
+        lean on frames that were not decoded.
+        """
+        run = _Pass(indices, request)
+        pts = table.pts
+        keyframes = np.flatnonzero(table.is_keyframe)
+        with self._opener() as video:
+            frames = decoded_frames(video)
+            position = -1  # display index of the last decoded frame
+            for target in np.unique(indices).tolist():
+                keyframe = _keyframe_before(keyframes, target)
+                if keyframe > position + _SEEK_COST_FRAMES:
+                    frames.close()
+                    frames = _frames_from(video, int(pts[keyframe]))
+                frame = _frame_at(frames, int(pts[target]))
+                if frame.is_corrupt:
+                    raise _PredictionFailedError
+                run.add(target, frame, video.time_base)
+                position = target
+            frames.close()
+        return run.clip(indices, table.timeline, table.stream)
+
+
+def prove_timeline(opener: Opener) -> Timeline:
+    """The exact timeline of a file, by decoding all of its frames."""
+    pts_seconds: list[float | None] = []
+    last_frame_seconds = 0.0
+    with opener() as video:
+        for frame in decoded_frames(video):
+            pts_seconds.append(None if frame.pts is None else frame.pts * video.time_base)
+            last_frame_seconds = (frame.duration or 0) * video.time_base
+        return Timeline.of(pts_seconds, video.facts.fps, last_frame_seconds)
+
+
+def decoded_frames(video: OpenVideo) -> Frames:
+    """All frames from where the container stands, in display order.
+
+    Packets that can't be decoded are passed over, as ffmpeg does. The frames that the decoder
+    still holds at the end come last.
+    """
+    with translated_errors("decode_failed", "the video can't be decoded"):
+        for packet in packets_of(video):
+            yield from _decode(video, packet)
+        yield from _decode(video, None)
+
+
+def _decode(video: OpenVideo, packet: av.Packet | None) -> list[av.VideoFrame]:
+    try:
+        return video.stream.codec_context.decode(packet)
+    except av.error.MemoryError:
+        raise
+    except av.FFmpegError:
+        return []
+
+
+def _frames_from(video: OpenVideo, keyframe_pts: int) -> Frames:
+    """Frames shown at and after a keyframe, in display order."""
+    video.container.seek(keyframe_pts, stream=video.stream, backward=True)
+    landed = False
+    for frame in decoded_frames(video):
+        if frame.pts is None or (not landed and frame.pts > keyframe_pts):
+            raise _PredictionFailedError
+        if frame.pts >= keyframe_pts:
+            landed = True
+            yield frame
+
+
+def _frame_at(frames: Frames, pts: int) -> av.VideoFrame:
+    for frame in frames:
+        if frame.pts is None or frame.pts > pts:
+            break
+        if frame.pts == pts:
+            return frame
+    raise _PredictionFailedError
+
+
+def _keyframe_before(keyframes: np.ndarray, target: int) -> int:
+    """The last keyframe at or before a frame; -1 stands for the start of the file."""
+    at = int(np.searchsorted(keyframes, target, side="right")) - 1
+    return int(keyframes[at]) if at >= 0 else -1
+
+
+def _seeking_saves(table: PacketTable, indices: np.ndarray) -> bool:
+    if not len(indices):
+        return False
+    keyframes = np.flatnonzero(table.is_keyframe)
+    position, cost = -1, 0
+    for target in np.unique(indices).tolist():
+        keyframe = _keyframe_before(keyframes, target)
+        if keyframe > position + _SEEK_COST_FRAMES:
+            cost += _SEEK_COST_FRAMES + target - keyframe + 1
+        else:
+            cost += target - position
+        position = target
+    return cost < (1 - _MIN_SEEK_SAVING) * (int(indices[-1]) + 1)
+
+
+def _is_prefix(seen: Timeline, predicted: Timeline, num_frames: int) -> bool:
+    """Whether all of the first frames came, each at its time."""
+    if len(seen) != num_frames:
+        return False
+    part = predicted.pts_seconds[:num_frames]
+    return bool(np.allclose(seen.pts_seconds, part, rtol=0, atol=1e-6))
