@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from demo_training.data import IMAGE_SIZE, load_or_make_frames
 from demo_training.language import Lessons, accuracy, make_model, tower_features, train_language
+from demo_training.report import accuracy_lines, write_report
 from demo_training.tower import PATCH, tower_config, train_tower
 from demo_training.words import SPECIAL, make_tokenizer
 from transformers import (
@@ -30,6 +33,7 @@ CHECKPOINT = ROOT / "sfray" / "demo" / "checkpoint"
 TEMPLATE = ROOT / "sfray" / "prompts" / "templates" / "demo.txt"
 FIRST_TRAINING_SEED = 0
 FIRST_TEST_SEED = 900_000
+NUM_TEST_VIDEOS = 200
 
 
 def main() -> None:
@@ -37,34 +41,57 @@ def main() -> None:
     torch.manual_seed(options.seed)
     torch.set_num_threads(2)
     options.work.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
+    clock = StageClock()
     frames = load_or_make_frames(
         options.work / "train.npy", options.num_videos, FIRST_TRAINING_SEED
     )
-    test_frames = load_or_make_frames(options.work / "test.npy", 200, FIRST_TEST_SEED)
-    tower = CLIPVisionModel(tower_config(num_layers=3))
-    tower_file = options.work / "tower.pt"
-    if tower_file.exists():
-        tower.load_state_dict(torch.load(tower_file, weights_only=True))
-    else:
-        tower = train_tower(frames, FIRST_TRAINING_SEED, options.tower_steps, batch_size=64)
-        torch.save(tower.state_dict(), tower_file)
-    tower.eval()
-    print(f"tower after {time.monotonic() - started:.0f} s", flush=True)
+    test_frames = load_or_make_frames(options.work / "test.npy", NUM_TEST_VIDEOS, FIRST_TEST_SEED)
+    clock.lap("videos")
+    tower = load_or_train_tower(options.work / "tower.pt", frames, options.tower_steps)
+    clock.lap("vision tower")
     template = TEMPLATE.read_text(encoding="utf-8")
     tokenizer = make_tokenizer(template)
     lessons = Lessons(tokenizer, template)
     model = make_model()
+    # Its last layer stays random: the model reads the layer before it.
     model.model.vision_tower.load_state_dict(tower.state_dict(), strict=False)
     features = tower_features(tower, frames)
-    print(f"features after {time.monotonic() - started:.0f} s", flush=True)
+    clock.lap("features of the frozen tower")
     train_language(
         model, lessons, features, FIRST_TRAINING_SEED, options.language_steps, batch_size=16
     )
+    clock.lap("projector and language model")
     save(model, tokenizer, options.output)
-    test_features = tower_features(tower, test_frames)
-    print(json.dumps(accuracy(model, lessons, test_features, FIRST_TEST_SEED), indent=1))
-    print(f"done after {time.monotonic() - started:.0f} s")
+    right = accuracy(model, lessons, tower_features(tower, test_frames), FIRST_TEST_SEED)
+    print("\n".join(accuracy_lines(right)))
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    command = f"python {' '.join(sys.argv)}"
+    write_report(options.output, command, num_parameters, clock.seconds, right)
+
+
+class StageClock:
+    """How long each stage took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._lap_started = time.monotonic()
+
+    def lap(self, stage: str) -> None:
+        now = time.monotonic()
+        self.seconds[stage] = now - self._lap_started
+        self._lap_started = now
+        print(f"{stage}: {self.seconds[stage]:.0f} s", flush=True)
+
+
+def load_or_train_tower(path: Path, frames: np.ndarray, num_steps: int) -> CLIPVisionModel:
+    """The tower without its last layer, trained once and kept in a file."""
+    if path.exists():
+        tower = CLIPVisionModel(tower_config(num_layers=3))
+        tower.load_state_dict(torch.load(path, weights_only=True))
+        return tower.eval()
+    tower = train_tower(frames, FIRST_TRAINING_SEED, num_steps, batch_size=64)
+    torch.save(tower.state_dict(), path)
+    return tower
 
 
 def save(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sfray.model.pooling_spec import SlowFastPooling, SlowPool
+from sfray.pooling import SlowFastPooling, SlowPool
 
 
 def pool_slow_fast(

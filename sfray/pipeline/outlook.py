@@ -12,11 +12,11 @@ from rich.table import Table
 
 from sfray.config import JobSpec
 from sfray.errors import RunError
-from sfray.model.pooling_spec import SlowFastPooling
 from sfray.model.presets import resolve_sampling_and_pooling
 from sfray.model.prompt_tokens import PromptTokenizer
 from sfray.pipeline.plan import JobPlan, make_plan
 from sfray.pipeline.work_items import clip_starts
+from sfray.pooling import SlowFastPooling
 from sfray.storage.read_results import read_progress
 
 # Prompts are alike but for their questions: the longest of them tell the rest.

@@ -53,7 +53,7 @@ def make_plan(spec: JobSpec, limit: int | None = None) -> JobPlan:
     """
     profile = model_profile(spec.model, spec.storage)
     spec = resolved_spec(spec, profile)
-    template = load_template(spec.template, profile, spec.task)
+    template = load_template(spec.template, profile.chat_format, spec.task)
     model_id, revision = checkpoint_identity(spec.model, spec.storage)
     run = RunIdentity(
         run_id=_new_run_id(),

@@ -17,6 +17,7 @@ from rich.console import Console
 from sfray.config import JobSpec
 from sfray.errors import TooManyErrorsError
 from sfray.model.checkpoint import check_checkpoint
+from sfray.model.presets import resolve_sampling_and_pooling
 from sfray.pipeline.actors import Stages
 from sfray.pipeline.cluster import ClusterShare, cluster_share, connect, disconnect
 from sfray.pipeline.plan import JobPlan, make_plan
@@ -94,13 +95,14 @@ def run_job(
 def plan_stages(plan: JobPlan) -> Stages:
     """The stages that a plan's job needs."""
     spec = plan.spec
+    num_frames, _ = resolve_sampling_and_pooling(spec, plan.profile)
     decode = partial(
         DecodeVideo,
         videos=spec.videos,
         storage=spec.storage,
         decode=spec.decode,
         seek=spec.sampling.seek,
-        num_frames=spec.sampling.num_frames,
+        num_frames=num_frames,
         image_size=plan.profile.image_size,
     )
     return Stages(make_decode=decode, make_answer=partial(AnswerPrompts, spec))

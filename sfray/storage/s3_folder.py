@@ -23,6 +23,7 @@ from sfray.storage.s3_patience import http_status, patiently
 # How long a server may falter before a run gives up, and before an output is found unreachable.
 PATIENCE_SECONDS = 300.0
 FIRST_PATIENCE_SECONDS = 15.0
+READ_TIMEOUT_SECONDS = 60.0
 _NUM_CONNECTIONS = 32
 # The end of a part, with its footer, and more than a small part has.
 _READ_BYTES = 128 * 2**10
@@ -200,7 +201,7 @@ def _client(storage: StorageSpec) -> Any:
     config = Config(
         retries={"total_max_attempts": 1},
         connect_timeout=10,
-        read_timeout=60,
+        read_timeout=READ_TIMEOUT_SECONDS,
         max_pool_connections=_NUM_CONNECTIONS,
         s3={"addressing_style": "path" if own_endpoint else "auto"},
         # Other servers than AWS don't know the newer checksums that boto3 sends by itself.

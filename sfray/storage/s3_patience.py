@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -12,9 +13,21 @@ from botocore.exceptions import (
     IncompleteReadError,
 )
 from botocore.parsers import ResponseParserError
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from sfray.storage.faults import explain
+
+logger = logging.getLogger(__name__)
 
 _MAX_WAIT_SECONDS = 15.0
+# A single hiccup is not worth a line.
+_TOLD_ATTEMPTS = (3, 6, 12, 24)
 _TRANSIENT_CODES = frozenset(
     {
         "ConditionalRequestConflict",
@@ -37,9 +50,16 @@ def patiently(request: Callable[[], T], patience_seconds: float) -> T:
         retry=retry_if_exception(is_transient),
         wait=wait_random_exponential(multiplier=0.2, max=_MAX_WAIT_SECONDS),
         stop=stop_after_delay(patience_seconds),
+        before_sleep=_log_retry,
         reraise=True,
     )
     return retrying(request)
+
+
+def _log_retry(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    if error and state.attempt_number in _TOLD_ATTEMPTS:
+        logger.warning("S3, attempt %d: %s; trying again", state.attempt_number, explain(error))
 
 
 def is_transient(error: BaseException) -> bool:

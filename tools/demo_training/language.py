@@ -30,6 +30,7 @@ from demo_training.words import SPECIAL, VOCABULARY, prompt_text
 from sfray.demo.preset import POOLING
 from sfray.demo.questions import CAPTION_PROMPT, questions
 from sfray.demo.world import make_scene
+from sfray.pooling import SlowFastPooling
 from sfray.model.slowfast import pool_slow_fast
 
 LANGUAGE_WIDTH = 128
@@ -144,10 +145,11 @@ def packed_logits(
     prefix_ids: list[int],
     features_BTND: Tensor,
     suffixes: list[list[Suffix]],
+    pooling: SlowFastPooling = POOLING,
 ) -> tuple[Tensor, Tensor]:
     """The logits at every position before a learned token, and those tokens, in order."""
     projected = model.model.multi_modal_projector(features_BTND)
-    visual_BLW = torch.stack([pool_slow_fast(video, (GRID, GRID), POOLING) for video in projected])
+    visual_BLW = torch.stack([pool_slow_fast(video, (GRID, GRID), pooling) for video in projected])
     embed = model.get_input_embeddings()
     before = embed(torch.tensor(prefix_ids)).expand(len(suffixes), -1, -1)
     prefix_length = before.shape[1] + visual_BLW.shape[1]
@@ -172,8 +174,9 @@ def accuracy(
     lessons: Lessons,
     features_VTND: np.ndarray,
     first_seed: int,
-) -> dict[str, float]:
-    """The share of answers right to the last token, by kind of question.
+    pooling: SlowFastPooling = POOLING,
+) -> dict[str, list[bool]]:
+    """Which answers are right to the last token, by kind of question.
 
     Every token is judged after the right tokens before it, which for whole answers gives what
     greedy decoding gives.
@@ -182,11 +185,11 @@ def accuracy(
     for video, features in enumerate(features_VTND):
         suffixes = lessons.of_video(first_seed + video, option_seed=0)
         tensor = torch.from_numpy(features[None]).float()
-        logits, wanted = packed_logits(model, lessons.prefix_ids, tensor, [suffixes])
+        logits, wanted = packed_logits(model, lessons.prefix_ids, tensor, [suffixes], pooling)
         hits = (logits.argmax(-1) == wanted).split([s.num_learned for s in suffixes])
         for suffix, hit in zip(suffixes, hits, strict=True):
             right[suffix.kind].append(bool(hit.all()))
-    return {kind: float(np.mean(hits)) for kind, hits in sorted(right.items())}
+    return dict(right)
 
 
 def train_language(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
@@ -57,7 +56,3 @@ def prompt_text(template: str, question: str, options: tuple[str, ...]) -> str:
     if lines:
         return template.replace("{options}", lines).replace("{question}", question)
     return template.replace("{options}\n", "").replace("{question}", question)
-
-
-def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    tokenizer.save_pretrained(folder)

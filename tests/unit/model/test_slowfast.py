@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sfray.model.pooling_spec import SlowFastPooling, SlowPool
+from sfray.pooling import SlowFastPooling, SlowPool
 from sfray.model.slowfast import pool_slow_fast
 
 GRID = (4, 6)

@@ -1,6 +1,6 @@
 import pytest
 
-from sfray.model.pooling_spec import SlowFastPooling, SlowPool
+from sfray.pooling import SlowFastPooling, SlowPool
 
 
 def test_the_papers_setting_makes_3680_tokens_of_fifty_frames() -> None:

@@ -1,0 +1,70 @@
+"""Loads a LLaVA checkpoint and turns frames into visual tokens.
+
+Shape legend: T frames, N patches, W width of the language model, L visual tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoModelForImageTextToText
+
+from sfray.errors import CheckpointError
+from sfray.model.slowfast import pool_slow_fast
+from sfray.pooling import SlowFastPooling
+
+_FRAMES_PER_BATCH = 16
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Llava:
+    """A loaded model with its vision side, in evaluation mode."""
+
+    def __init__(self, folder: Path, dtype: str, patch_grid: tuple[int, int]) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        on_gpu = self.device.type == "cuda"
+        auto = torch.bfloat16 if on_gpu else torch.float32
+        try:
+            self.model = AutoModelForImageTextToText.from_pretrained(
+                folder,
+                dtype=_DTYPES.get(dtype, auto),
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                attn_implementation="sdpa",
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise CheckpointError(f"the model in {folder} doesn't load: {first}") from error
+        self.model.to(self.device).eval()
+        self._patch_grid = patch_grid
+        settings = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+        self._mean = np.array(settings["image_mean"], np.float32)
+        self._std = np.array(settings["image_std"], np.float32)
+
+    @torch.inference_mode()
+    def visual_tokens(self, frames_THWC: np.ndarray, pooling: SlowFastPooling) -> Tensor:
+        """(L, W) in the model's dtype, of uint8 frames of the tower's size."""
+        features = [
+            self._features(frames_THWC[low : low + _FRAMES_PER_BATCH])
+            for low in range(0, len(frames_THWC), _FRAMES_PER_BATCH)
+        ]
+        return pool_slow_fast(torch.cat(features), self._patch_grid, pooling)
+
+    def pixels(self, frames_THWC: np.ndarray) -> np.ndarray:
+        """float32 (T, 3, H, W): rescaled and normalised as CLIP's processor does it."""
+        scaled = (frames_THWC.astype(np.float64) * (1 / 255)).astype(np.float32)
+        return ((scaled - self._mean) / self._std).transpose(0, 3, 1, 2)
+
+    def _features(self, frames_THWC: np.ndarray) -> Tensor:
+        """(T, N, W): the patches of the layer that the checkpoint names, projected."""
+        inner = self.model.model
+        pixels = torch.from_numpy(np.ascontiguousarray(self.pixels(frames_THWC)))
+        pixels = pixels.to(self.device, self.model.dtype)
+        states = inner.vision_tower(pixels, output_hidden_states=True).hidden_states
+        patches = states[self.model.config.vision_feature_layer][:, 1:]
+        return inner.multi_modal_projector(patches)

@@ -1,0 +1,128 @@
+"""The model stage: from the frames of a clip to an answer for each of its requests."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+
+import torch
+from torch import Tensor
+
+from sfray.config import JobSpec
+from sfray.errors import RequestError
+from sfray.model.checkpoint import checkpoint_folder
+from sfray.model.engine import Completion, Engine, Suffix
+from sfray.model.llava import Llava
+from sfray.model.presets import model_profile, resolve_sampling_and_pooling
+from sfray.model.prompt_tokens import PromptTokenizer
+from sfray.model.transformers_engine import TransformersEngine
+from sfray.prompts.choices import parse_choice
+from sfray.prompts.templates import load_template
+from sfray.records import (
+    DecodedItem,
+    DecodedVideo,
+    Generation,
+    Outcome,
+    Request,
+    RequestFailure,
+)
+
+
+class AnswerPrompts:
+    """Loads the model once; calls may overlap on one event loop."""
+
+    def __init__(self, spec: JobSpec) -> None:
+        self._spec = spec
+        self._profile = model_profile(spec.model, spec.storage)
+        _, self._pooling = resolve_sampling_and_pooling(spec, self._profile)
+        self._template = load_template(spec.template, self._profile.chat_format, spec.task)
+        folder = checkpoint_folder(spec.model)
+        self._tokenizer = PromptTokenizer.from_folder(folder)
+        self._llava = Llava(folder, spec.model.dtype, self._profile.patch_grid)
+        self._engine: Engine = TransformersEngine(self._llava, self._tokenizer)
+
+    async def __call__(self, decoded: DecodedItem) -> list[Outcome]:
+        """An outcome for each request of the item, in their order."""
+        requests = decoded.item.requests
+        if decoded.video is None:
+            results: list[Generation | RequestFailure] = [decoded.failure or _no_reason()] * len(
+                requests
+            )
+        else:
+            results = await self._answer(decoded.video, requests)
+        return [
+            Outcome(request=request, decoded=decoded, result=result)
+            for request, result in zip(requests, results, strict=True)
+        ]
+
+    async def _answer(
+        self, video: DecodedVideo, requests: tuple[Request, ...]
+    ) -> list[Generation | RequestFailure]:
+        started = time.monotonic()
+        try:
+            visual_LW = await asyncio.to_thread(
+                self._llava.visual_tokens, video.frames_THWC, self._pooling
+            )
+        except RuntimeError as error:
+            failure = RequestFailure(code="engine_error", message=_first_line(error))
+            return [failure] * len(requests)
+        prompts = [
+            self._tokenizer.encode(self._template.render(r.prompt, r.options)) for r in requests
+        ]
+        before = prompts[0][0]
+        seeds = [_seed(self._spec.generation.seed, r.request_id) for r in requests]
+        suffixes = [
+            Suffix(token_ids=after, seed=seed)
+            for (_, after), seed in zip(prompts, seeds, strict=True)
+        ]
+        prefix_LW = torch.cat([self._embed(before), visual_LW])
+        try:
+            completions = await self._engine.complete(prefix_LW, suffixes, self._spec.generation)
+        except RuntimeError as error:
+            failure = RequestFailure(code="engine_error", message=_first_line(error))
+            return [failure] * len(requests)
+        seconds = (time.monotonic() - started) / len(requests)
+        return [
+            self._result(request, completion, len(visual_LW), len(before) + len(after), seconds)
+            for request, completion, (_, after) in zip(requests, completions, prompts, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _embed(self, token_ids: list[int]) -> Tensor:
+        ids = torch.tensor(token_ids, device=self._llava.device)
+        return self._llava.model.get_input_embeddings()(ids)
+
+    def _result(
+        self,
+        request: Request,
+        completion: Completion | RequestError,
+        num_visual_tokens: int,
+        num_text_tokens: int,
+        seconds: float,
+    ) -> Generation | RequestFailure:
+        if isinstance(completion, RequestError):
+            return RequestFailure.of(completion)
+        return Generation(
+            text=completion.text,
+            token_ids=completion.token_ids,
+            finish_reason=completion.finish_reason,
+            mean_logprob=completion.mean_logprob,
+            num_visual_tokens=num_visual_tokens,
+            num_prompt_tokens=num_visual_tokens + num_text_tokens,
+            model_seconds=seconds,
+            choice=parse_choice(completion.text, request.options) if request.options else None,
+        )
+
+
+def _seed(seed: int, request_id: str) -> int:
+    """Of a request's own, so that a rerun in another order draws the same."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{request_id}".encode()).digest()[:7], "little")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _no_reason() -> RequestFailure:
+    return RequestFailure(code="no_frames", message="the video gave no frames")
