@@ -116,7 +116,10 @@ class S3Folder:
         def get() -> tuple[bytes, str] | None:
             try:
                 reply = self._client.get_object(**self._place(key))
-            except self._client.exceptions.NoSuchKey:
+            except ClientError as error:
+                # By status, since a reply that was cut names no code.
+                if http_status(error) != 404 or error.response["Error"]["Code"] == "NoSuchBucket":
+                    raise
                 return None
             return reply["Body"].read(), reply["ETag"]
 

@@ -42,7 +42,6 @@ class FaultyProxy:
     endpoint_url: str
     choose: Chooser = lambda _method, _path: None
     slow_seconds: float = 0.3
-    drop_headers: tuple[str, ...] = ()
     happened: list[tuple[Fault, str, str]] = field(default_factory=list)
 
 
@@ -116,9 +115,8 @@ def faulty_proxy(upstream_url: str) -> Iterator[FaultyProxy]:
             connection.putrequest(
                 self.command, self.path, skip_host=True, skip_accept_encoding=True
             )
-            dropped = _HOP_BY_HOP | {name.lower() for name in proxy.drop_headers}
             for name, value in self.headers.items():
-                if name.lower() not in dropped:
+                if name.lower() not in _HOP_BY_HOP:
                     connection.putheader(name, value)
             connection.endheaders(body)
             reply = connection.getresponse()
