@@ -118,10 +118,12 @@ def test_a_server_that_stays_down_ends_the_run(s3_server, uri, storage, proxy, m
 def test_a_server_that_overwrites_is_refused(s3_server, uri, monkeypatch):
     make_client = s3_folder._client
 
+    def drop_condition(params, **_):
+        params["headers"].pop("If-None-Match", None)
+
     def without_conditions(storage):
         client = make_client(storage)
-        drop = lambda params, **_: params["headers"].pop("If-None-Match", None)  # noqa: E731
-        client.meta.events.register("before-call.s3.PutObject", drop)
+        client.meta.events.register("before-call.s3.PutObject", drop_condition)
         return client
 
     monkeypatch.setattr(s3_folder, "_client", without_conditions)
