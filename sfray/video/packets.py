@@ -1,4 +1,4 @@
-"""What a container's packets tell of a video without decoding them."""
+"""What a container tells of a video without decoding it: by its index, or by its packets."""
 
 from __future__ import annotations
 
@@ -8,34 +8,55 @@ from dataclasses import dataclass
 import av
 import numpy as np
 
-from sfray.video.container import OpenVideo, StreamFacts, translated_errors
+from sfray.video.container import Opener, OpenVideo, StreamFacts, translated_errors
 from sfray.video.timeline import Timeline
 
-# Where a packet holds one displayed frame and seeking leads to a keyframe, by demuxer and codec.
-_SEEKABLE_FORMATS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
-_SEEKABLE_CODECS = {
+_MOV = "mov,mp4,m4a,3gp,3g2,mj2"
+_MATROSKA = "matroska,webm"
+# Of these, in the containers above, a packet holds one displayed frame.
+_PLAIN_CODECS = {
     *("h264", "hevc", "vp9", "av1", "mpeg4", "mpeg2video", "mpeg1video"),
     *("mjpeg", "prores", "dnxhd", "ffv1", "huffyuv", "ffvhuff", "png", "rawvideo"),
 }
+# What is displayed first is among so many packets.
+_MAX_REORDERED_PACKETS = 32
+
+
+class PredictionFailedError(Exception):
+    """A frame did not come where the container said it would."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PacketTable:
-    """The displayed frames as the packets announce them, in display order.
+    """The displayed frames as the container announces them, in display order.
 
     Attributes:
-        pts: int64 (N,) in units of the stream's time base; empty where packets lack timestamps.
-        is_keyframe: bool (N,).
-        seekable: whether a frame may be looked for by its timestamp after a seek.
-        num_packets: of the video stream, hidden ones included.
+        pts: int64 (N,), strictly increasing, in units of the stream's time base; empty where
+            timestamps are missing or useless.
+        key_indices: int64 (K,), ascending, of keyframes. By the index of a container these are
+            lower bounds: in open groups of pictures a keyframe is shown some frames later.
+        key_seeks: int64 (K,), the timestamps to seek to for them.
+        is_seekable: whether a seek leads to a keyframe, and frames are known by timestamp.
+        num_packets: of the stream, hidden ones included.
     """
 
     stream: StreamFacts
     timeline: Timeline
     pts: np.ndarray
-    is_keyframe: np.ndarray
-    seekable: bool
+    key_indices: np.ndarray
+    key_seeks: np.ndarray
+    is_seekable: bool
     num_packets: int
+
+
+def read_table(opener: Opener) -> PacketTable:
+    """The table by the container's index where that says enough, else by all packets."""
+    with opener() as video:
+        table = _table_of_index(video)
+    if table is None:
+        with opener() as video:
+            table = _table_of_packets(video)
+    return table
 
 
 def packets_of(video: OpenVideo) -> Iterator[av.Packet]:
@@ -54,54 +75,82 @@ def packets_of(video: OpenVideo) -> Iterator[av.Packet]:
             yield packet
 
 
-def scan_packets(video: OpenVideo) -> PacketTable:
-    """Reads all packets of the stream.
+def _table_of_index(video: OpenVideo) -> PacketTable | None:
+    """The table of a mov or mp4 file by the index in its header; None where that is not enough.
 
-    Packets that an edit list hides (marked to be discarded) count as no frame.
+    The index holds decoding times. Where these are evenly spaced, so are the times of display,
+    which begin at the least one of the first packets.
     """
-    pts: list[int | None] = []
-    durations: list[int] = []
-    keys: list[bool] = []
-    num_packets = 0
-    for packet in packets_of(video):
-        num_packets += 1
-        if packet.is_discard:
-            continue
-        pts.append(packet.pts)
-        durations.append(packet.duration or 0)
-        keys.append(packet.is_keyframe)
-    return _table(video, pts, durations, keys, num_packets)
-
-
-def _table(
-    video: OpenVideo,
-    pts: list[int | None],
-    durations: list[int],
-    keys: list[bool],
-    num_packets: int,
-) -> PacketTable:
     stream = video.facts
-    is_keyframe = np.array(keys, dtype=bool)
-    if any(one is None for one in pts):
-        return PacketTable(
-            stream=stream,
-            timeline=Timeline.of([None] * len(pts), stream.fps, None),
-            pts=np.empty(0, dtype=np.int64),
-            is_keyframe=is_keyframe,
-            seekable=False,
-            num_packets=num_packets,
-        )
-    units = np.array(pts, dtype=np.int64)
-    order = np.argsort(units, kind="stable")
-    units = units[order]
-    last_seconds = durations[order[-1]] * video.time_base if len(order) else None
+    if stream.container != _MOV or stream.codec not in _PLAIN_CODECS:
+        return None
+    entries = list(video.stream.index_entries)
+    if not entries or len(entries) != video.stream.frames:
+        return None
+    if max(entry.pos + entry.size for entry in entries) > video.container.size:
+        return None  # truncated
+    shown = [entry for entry in entries if not entry.is_discard]
+    dts = np.array([entry.timestamp for entry in shown], dtype=np.int64)
+    steps = np.unique(np.diff(dts))
+    first_pts = _first_pts(video)
+    if len(steps) != 1 or steps[0] <= 0 or first_pts is None:
+        return None
+    pts = first_pts + steps[0] * np.arange(len(shown))
+    keys = np.array([i for i, entry in enumerate(shown) if entry.is_keyframe], dtype=np.int64)
+    last_seconds = float(steps[0]) * video.time_base
     return PacketTable(
         stream=stream,
-        timeline=Timeline.of(list(units * video.time_base), stream.fps, last_seconds),
-        pts=units,
-        is_keyframe=is_keyframe[order],
-        seekable=stream.container in _SEEKABLE_FORMATS
-        and stream.codec in _SEEKABLE_CODECS
-        and bool((np.diff(units) > 0).all()),
+        timeline=Timeline.of(list(pts * video.time_base), stream.fps, last_seconds),
+        pts=pts,
+        key_indices=keys,
+        key_seeks=dts[keys],
+        is_seekable=True,
+        num_packets=len(entries),
+    )
+
+
+def _first_pts(video: OpenVideo) -> int | None:
+    found = []
+    for number, packet in enumerate(packets_of(video)):
+        if not packet.is_discard and packet.pts is not None:
+            found.append(packet.pts)
+        if number >= _MAX_REORDERED_PACKETS:
+            break
+    return min(found, default=None)
+
+
+def _table_of_packets(video: OpenVideo) -> PacketTable:
+    """The table by reading all packets. Those that an edit list hides count as no frame."""
+    stream = video.facts
+    num_packets = 0
+    shown: list[tuple[int | None, int | None, int, bool]] = []
+    for packet in packets_of(video):
+        num_packets += 1
+        if not packet.is_discard:
+            shown.append((packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe))
+    known = sorted((one for one in shown if one[0] is not None), key=lambda one: one[0] or 0)
+    pts = np.array([one[0] for one in known], dtype=np.int64)
+    if len(known) < len(shown) or (np.diff(pts) <= 0).any():
+        nothing = np.empty(0, dtype=np.int64)
+        return PacketTable(
+            stream=stream,
+            timeline=Timeline.of([None] * len(shown), stream.fps, None),
+            pts=nothing,
+            key_indices=nothing,
+            key_seeks=nothing,
+            is_seekable=False,
+            num_packets=num_packets,
+        )
+    keys = [index for index, one in enumerate(known) if one[3]]
+    # A mov file is searched by decoding times, a Matroska file by times of display.
+    by_dts = stream.container == _MOV and all(known[key][1] is not None for key in keys)
+    last_seconds = known[-1][2] * video.time_base if known else None
+    return PacketTable(
+        stream=stream,
+        timeline=Timeline.of(list(pts * video.time_base), stream.fps, last_seconds),
+        pts=pts,
+        key_indices=np.array(keys, dtype=np.int64),
+        key_seeks=np.array([known[key][1 if by_dts else 0] for key in keys], dtype=np.int64),
+        is_seekable=stream.codec in _PLAIN_CODECS and (by_dts or stream.container == _MATROSKA),
         num_packets=num_packets,
     )

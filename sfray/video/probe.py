@@ -8,7 +8,7 @@ import av
 
 from sfray.errors import RequestError
 from sfray.video.container import Opener, StreamFacts
-from sfray.video.packets import scan_packets
+from sfray.video.packets import read_table
 from sfray.video.pixels import orientation_of_frame
 from sfray.video.pyav_reader import decoded_frames, prove_timeline
 from sfray.video.timeline import Timeline
@@ -61,8 +61,7 @@ def probe(opener: Opener) -> dict[str, Any]:
     Raises:
         RequestError: the file can't be opened or has no frame.
     """
-    with opener() as video:
-        table = scan_packets(video)
+    table = read_table(opener)
     first = first_frame(opener)
     timeline = table.timeline
     if first.width * first.height * table.num_packets <= _MAX_PROOF_PIXELS:

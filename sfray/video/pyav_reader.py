@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeAlias
 
 import av
@@ -16,7 +17,7 @@ import numpy as np
 
 from sfray.errors import RequestError
 from sfray.video.container import Opener, OpenVideo, StreamFacts, translated_errors
-from sfray.video.packets import PacketTable, packets_of, scan_packets
+from sfray.video.packets import PacketTable, PredictionFailedError, packets_of, read_table
 from sfray.video.pixels import RgbConverter, squash
 from sfray.video.sampling import sample_frame_indices
 from sfray.video.timeline import Timeline
@@ -72,10 +73,6 @@ class Clip:
     first: av.VideoFrame
     frames: dict[int, np.ndarray]
     num_damaged: int
-
-
-class _PredictionFailedError(Exception):
-    """A frame did not come where the packets said it would."""
 
 
 class _Pass:
@@ -137,16 +134,17 @@ class PyavReader:
         Raises:
             RequestError: the file, or what was asked of it, doesn't allow it.
         """
-        with self._opener() as video:
-            table = scan_packets(video)
+        table = read_table(self._opener)
         predicted = np.empty(0, dtype=np.int64)
         if len(table.timeline):
             predicted = request.indices(table.timeline)
-        if table.seekable and _seeking_saves(table, predicted):
-            try:
+        try:
+            if request.seek == "keyframe":
+                return self._read_keyframes(request, table, predicted)
+            if table.is_seekable and _seeking_saves(table, predicted):
                 return self._seek_through(request, table, predicted)
-            except _PredictionFailedError:
-                pass  # then all of it is decoded, which needs no prediction
+        except PredictionFailedError:
+            pass  # then all of it is decoded, which needs no prediction
         return self._decode_through(request, table, predicted)
 
     def _decode_through(
@@ -179,29 +177,52 @@ class PyavReader:
         return run
 
     def _seek_through(self, request: ClipRequest, table: PacketTable, indices: np.ndarray) -> Clip:
-        """Jumps to the last keyframe before each frame, where that lies ahead.
-
-        Frames shown before the keyframe that was jumped to are dropped: in an open group they
-        lean on frames that were not decoded.
-        """
+        """Jumps to the last keyframe before each frame, where that lies ahead."""
         run = _Pass(indices, request)
-        pts = table.pts
-        keyframes = np.flatnonzero(table.is_keyframe)
         with self._opener() as video:
             frames = decoded_frames(video)
-            position = -1  # display index of the last decoded frame
+            position = -1  # index of the last decoded frame
             for target in np.unique(indices).tolist():
-                keyframe = _keyframe_before(keyframes, target)
-                if keyframe > position + _SEEK_COST_FRAMES:
+                key = _key_before(table, target)
+                if key >= 0 and table.key_indices[key] > position + _SEEK_COST_FRAMES:
                     frames.close()
-                    frames = _frames_from(video, int(pts[keyframe]))
-                frame = _frame_at(frames, int(pts[target]))
+                    frames = _jump(video, table, key, target)
+                frame = _frame_at(frames, int(table.pts[target]))
                 if frame.is_corrupt:
-                    raise _PredictionFailedError
+                    raise PredictionFailedError
                 run.add(target, frame, video.time_base)
                 position = target
             frames.close()
         return run.clip(indices, table.timeline, table.stream)
+
+    def _read_keyframes(
+        self, request: ClipRequest, table: PacketTable, indices: np.ndarray
+    ) -> Clip:
+        """For each frame the nearest keyframe of the clip in its stead.
+
+        Raises:
+            PredictionFailedError: keyframes can't be told or sought, or the clip has none.
+        """
+        keys = np.arange(len(table.key_indices))
+        if len(indices):
+            low, high = table.timeline.clip(request.start_seconds, request.end_seconds)
+            keys = keys[(table.key_indices >= low) & (table.key_indices < high)]
+        if not table.is_seekable or not len(keys) or not len(indices):
+            raise PredictionFailedError
+        distances = np.abs(table.key_indices[keys][None, :] - indices[:, None])
+        nearest = keys[distances.argmin(axis=1)]
+        shown_at = {}
+        run = _Pass(np.arange(len(table.pts)), request)
+        with self._opener() as video:
+            for key in np.unique(nearest).tolist():
+                frame = _keyframe(video, int(table.key_seeks[key]))
+                index = int(np.searchsorted(table.pts, frame.pts))
+                if index == len(table.pts) or table.pts[index] != frame.pts or frame.is_corrupt:
+                    raise PredictionFailedError
+                run.add(index, frame, video.time_base)
+                shown_at[key] = index
+        taken = np.array([shown_at[key] for key in nearest.tolist()], dtype=np.int64)
+        return run.clip(taken, table.timeline, table.stream)
 
 
 def prove_timeline(opener: Opener) -> Timeline:
@@ -236,16 +257,47 @@ def _decode(video: OpenVideo, packet: av.Packet | None) -> list[av.VideoFrame]:
         return []
 
 
-def _frames_from(video: OpenVideo, keyframe_pts: int) -> Frames:
-    """Frames shown at and after a keyframe, in display order."""
-    video.container.seek(keyframe_pts, stream=video.stream, backward=True)
-    landed = False
-    for frame in decoded_frames(video):
-        if frame.pts is None or (not landed and frame.pts > keyframe_pts):
-            raise _PredictionFailedError
-        if frame.pts >= keyframe_pts:
-            landed = True
-            yield frame
+def _jump(video: OpenVideo, table: PacketTable, key: int, target: int) -> Frames:
+    """Frames from a keyframe on that is shown at or before a frame, in display order.
+
+    Where the keyframe turns out to be shown after the frame, the one before it is taken: frames
+    that come before a keyframe though they follow it in the file lean on what was skipped.
+    """
+    for candidate in range(key, -1, -1):
+        first = _land(video, int(table.key_seeks[candidate]))
+        if first.pts <= table.pts[target]:
+            return _frames_after(video, first)
+    raise PredictionFailedError
+
+
+def _land(video: OpenVideo, timestamp: int) -> av.Packet:
+    """The keyframe's packet that a seek leads to."""
+    with translated_errors("decode_failed", "the container can't be read"):
+        video.container.seek(timestamp, stream=video.stream, backward=True)
+    packet = next(packets_of(video), None)
+    if packet is None or packet.pts is None or not packet.is_keyframe:
+        raise PredictionFailedError
+    return packet
+
+
+def _frames_after(video: OpenVideo, first: av.Packet) -> Frames:
+    """Frames shown at and after the keyframe in `first`, whose packet was read already."""
+    for packet in chain([first], packets_of(video), [None]):
+        for frame in _decode(video, packet):
+            if frame.pts is None:
+                raise PredictionFailedError
+            if frame.pts >= first.pts:
+                yield frame
+
+
+def _keyframe(video: OpenVideo, timestamp: int) -> av.VideoFrame:
+    """The keyframe that a seek leads to, decoded alone."""
+    packet = _land(video, timestamp)
+    with translated_errors("decode_failed", "the video can't be decoded"):
+        frames = [*_decode(video, packet), *_decode(video, None)]
+    if len(frames) != 1 or frames[0].pts is None:
+        raise PredictionFailedError
+    return frames[0]
 
 
 def _frame_at(frames: Frames, pts: int) -> av.VideoFrame:
@@ -254,24 +306,24 @@ def _frame_at(frames: Frames, pts: int) -> av.VideoFrame:
             break
         if frame.pts == pts:
             return frame
-    raise _PredictionFailedError
+    raise PredictionFailedError
 
 
-def _keyframe_before(keyframes: np.ndarray, target: int) -> int:
-    """The last keyframe at or before a frame; -1 stands for the start of the file."""
-    at = int(np.searchsorted(keyframes, target, side="right")) - 1
-    return int(keyframes[at]) if at >= 0 else -1
+def _key_before(table: PacketTable, target: int) -> int:
+    """The number of the last keyframe at or before a frame; -1 stands for none."""
+    return int(np.searchsorted(table.key_indices, target, side="right")) - 1
 
 
 def _seeking_saves(table: PacketTable, indices: np.ndarray) -> bool:
+    """Whether seeking decodes so many frames less that it outweighs the proof that it gives up."""
     if not len(indices):
         return False
-    keyframes = np.flatnonzero(table.is_keyframe)
     position, cost = -1, 0
     for target in np.unique(indices).tolist():
-        keyframe = _keyframe_before(keyframes, target)
-        if keyframe > position + _SEEK_COST_FRAMES:
-            cost += _SEEK_COST_FRAMES + target - keyframe + 1
+        key = _key_before(table, target)
+        start = int(table.key_indices[key]) if key >= 0 else 0
+        if start > position + _SEEK_COST_FRAMES:
+            cost += _SEEK_COST_FRAMES + target - start + 1
         else:
             cost += target - position
         position = target
