@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from dataclasses import dataclass
 
 import ray
@@ -32,8 +33,10 @@ def connect(address: str | None) -> bool:
     """
     if ray.is_initialized():
         return False
+    # Ray's native log repeats on the terminal what its files hold.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError) as error:
         raise RunError(f"no Ray cluster at {address!r}: {error}") from error
     return True

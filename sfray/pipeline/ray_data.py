@@ -7,6 +7,7 @@ import logging
 import queue
 import threading
 import uuid
+import warnings
 import weakref
 from collections.abc import Iterable
 from contextlib import suppress
@@ -16,6 +17,8 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
+from ray.data._internal.logging import SessionFileHandler
+from ray.util.annotations import RayDeprecationWarning
 
 from sfray import errors
 from sfray.errors import RunError
@@ -68,10 +71,12 @@ class StageStream:
         self._board = Board.remote()  # type: ignore[attr-defined]
         self._lost = _LostBlocks()
         _streams[self._key] = self
-        logging.getLogger("ray.data").addHandler(self._lost)
+        _listen(self._lost)
         context = self._context()
         # Options of a DataContext are read when a dataset is created.
-        with DataContext.current(context):
+        with DataContext.current(context), warnings.catch_warnings():
+            # Until 2.64 this is the way to say how often an actor restarts; the version is pinned.
+            warnings.simplefilter("ignore", RayDeprecationWarning)
             self._dataset = _dataset(
                 list(blocks), stages, share, run, passthrough, board=self._board
             )
@@ -174,6 +179,15 @@ class _LostBlocks(logging.Handler):
     def take_news(self) -> bool:
         news, self._num_told = self.num_lost > self._num_told, self.num_lost
         return news
+
+
+def _listen(lost: _LostBlocks) -> None:
+    """Hears of lost blocks, and keeps Ray Data's own words, tracebacks too, to its log file."""
+    ray_data_logger = logging.getLogger("ray.data")
+    for handler in ray_data_logger.handlers:
+        if not isinstance(handler, logging.FileHandler | SessionFileHandler | _LostBlocks):
+            handler.setLevel(logging.CRITICAL)
+    ray_data_logger.addHandler(lost)
 
 
 def _last_line(error: BaseException | None) -> str:
