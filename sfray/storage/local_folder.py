@@ -43,7 +43,7 @@ class LocalFolder:
             finally:
                 temporary.unlink(missing_ok=True)
 
-    def list(self, prefix: str) -> list[ObjectInfo]:
+    def list_objects(self, prefix: str) -> list[ObjectInfo]:
         """See `Folder`."""
         folder = self._root / prefix
         with storage_faults(StorageError, f"the output {self.uri} can't be read"):
@@ -53,6 +53,12 @@ class LocalFolder:
                 files = [e for e in entries if e.is_file()]
                 found = [ObjectInfo(prefix + e.name, e.stat().st_size) for e in files]
         return sorted(found, key=lambda info: info.key)
+
+    def list_folders(self, prefix: str) -> list[str]:
+        """See `Folder`."""
+        folder = self._root / prefix
+        with storage_faults(StorageError, f"the output {self.uri} can't be read"):
+            return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
 
     def read(self, key: str) -> bytes | None:
         """See `Folder`."""

@@ -48,8 +48,12 @@ class Folder(Protocol):
         """
         ...
 
-    def list(self, prefix: str) -> list[ObjectInfo]:
+    def list_objects(self, prefix: str) -> list[ObjectInfo]:
         """The objects whose key begins with `prefix`, a folder's name with its slash, sorted."""
+        ...
+
+    def list_folders(self, prefix: str) -> list[str]:
+        """The names of the folders right below `prefix`, a folder's name with its slash, sorted."""
         ...
 
     def read(self, key: str) -> bytes | None:

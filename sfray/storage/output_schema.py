@@ -35,14 +35,18 @@ def freeze_schema(folder: Folder, passthrough: pa.Schema) -> pa.Schema:
     _check_exclusive(folder, body)
     frozen = pa.ipc.read_schema(pa.py_buffer(body))
     _compare(frozen, ours, folder.uri)
-    num_own = len(outcomes_schema(pa.schema([])))
-    return pa.schema(list(frozen)[num_own:])
+    return passthrough_of(frozen)
 
 
 def read_frozen_schema(folder: Folder) -> pa.Schema | None:
     """The columns of answers and failures together; None where no run has been."""
     body = folder.read(_KEY)
     return None if body is None else pa.ipc.read_schema(pa.py_buffer(body))
+
+
+def passthrough_of(frozen: pa.Schema) -> pa.Schema:
+    """The passthrough columns of an output's columns, which are the last."""
+    return pa.schema(list(frozen)[len(outcomes_schema(pa.schema([]))) :])
 
 
 def _check_exclusive(folder: Folder, body: bytes) -> None:

@@ -39,7 +39,7 @@ def part_key(name: str, number: int) -> str:
 
 def list_parts(folder: Folder, name: str) -> list[Part]:
     """The parts that exist, in order; other files beside them are ignored."""
-    found = [(_PART.fullmatch(info.key), info) for info in folder.list(f"{name}/")]
+    found = [(_PART.fullmatch(info.key), info) for info in folder.list_objects(f"{name}/")]
     return sorted(
         (Part(int(match[1]), info) for match, info in found if match), key=lambda part: part.number
     )

@@ -11,15 +11,21 @@ import pyarrow.dataset as ds
 
 from sfray.config import StorageSpec
 from sfray.errors import StorageError
-from sfray.records import answers_schema, failures_schema, outcomes_schema
+from sfray.records import answers_schema, failures_schema
 from sfray.storage.faults import storage_faults
 from sfray.storage.folders import open_folder
 from sfray.storage.objects import Folder
-from sfray.storage.output_schema import read_frozen_schema
+from sfray.storage.output_schema import passthrough_of, read_frozen_schema
 from sfray.storage.part_sequence import list_parts, read_parts
 from sfray.storage.uris import join, open_filesystem
 
 ANSWERS, FAILURES, ATTEMPTS = "answers", "failures", "_sfray/attempts"
+ATTEMPTS_SCHEMA = pa.schema(
+    [
+        pa.field("request_id", pa.string(), nullable=False),
+        pa.field("run_id", pa.string(), nullable=False),
+    ]
+)
 _FAILURE_COLUMNS = pa.schema(
     [
         ("request_id", pa.string()),
@@ -130,7 +136,7 @@ def _dataset(uri: str, storage: StorageSpec, name: str) -> ds.Dataset:
     frozen = read_frozen_schema(folder)
     if frozen is None:
         raise StorageError(f"the output {folder.uri} holds no results")
-    passthrough = pa.schema(list(frozen)[len(outcomes_schema(pa.schema([]))) :])
+    passthrough = passthrough_of(frozen)
     make_schema = answers_schema if name == ANSWERS else failures_schema
     filesystem, root = open_filesystem(uri, storage)
     paths = [join(root, part.info.key) for part in list_parts(folder, name)]

@@ -23,13 +23,13 @@ from sfray.storage.folders import open_folder
 from sfray.storage.objects import Folder, KeyTakenError, Lease
 from sfray.storage.output_schema import freeze_schema
 from sfray.storage.part_sequence import PartSequence, encode_part
-from sfray.storage.read_results import ANSWERS, ATTEMPTS, FAILURES, Progress, progress_of
-
-_ATTEMPTS_SCHEMA = pa.schema(
-    [
-        pa.field("request_id", pa.string(), nullable=False),
-        pa.field("run_id", pa.string(), nullable=False),
-    ]
+from sfray.storage.read_results import (
+    ANSWERS,
+    ATTEMPTS,
+    ATTEMPTS_SCHEMA,
+    FAILURES,
+    Progress,
+    progress_of,
 )
 
 
@@ -54,7 +54,7 @@ class ResultsLog:
         self._writer = uuid.uuid4().hex
         self._answers = self._sequence(ANSWERS, answers_schema(passthrough))
         self._failures = self._sequence(FAILURES, failures_schema(passthrough))
-        self._attempts = self._sequence(ATTEMPTS, _ATTEMPTS_SCHEMA)
+        self._attempts = self._sequence(ATTEMPTS, ATTEMPTS_SCHEMA)
         self._answers.fence()
         self._failures.fence()
         self._attempts.fence()

@@ -62,7 +62,7 @@ class S3Folder:
                 if http_status(error) != 412:
                     raise
                 # An earlier try may have been applied although its reply was lost.
-                if self.metadata(key) != metadata:
+                if self._metadata(key) != metadata:
                     raise KeyTakenError(key) from error
 
         self._ask("written", put)
@@ -90,30 +90,43 @@ class S3Folder:
 
         return self._ask("written", put)
 
-    def list(self, prefix: str) -> list[ObjectInfo]:
+    def list_objects(self, prefix: str) -> list[ObjectInfo]:
         """See `Folder`."""
+        found = [entry for page in self._pages(prefix) for entry in page.get("Contents", ())]
+        cut = len(self._prefix)
+        infos = [ObjectInfo(entry["Key"][cut:], entry["Size"]) for entry in found]
+        return sorted(infos, key=lambda info: info.key)
 
-        def listing() -> list[ObjectInfo]:
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=self._prefix + prefix, Delimiter="/"
-            )
-            return [
-                ObjectInfo(found["Key"].removeprefix(self._prefix), found["Size"])
-                for page in pages
-                for found in page.get("Contents", ())
-            ]
+    def list_folders(self, prefix: str) -> list[str]:
+        """See `Folder`."""
+        found = [entry for page in self._pages(prefix) for entry in page.get("CommonPrefixes", ())]
+        return sorted(entry["Prefix"].rstrip("/").rpartition("/")[2] for entry in found)
 
-        return sorted(self._ask("read", listing), key=lambda info: info.key)
+    def _pages(self, prefix: str) -> list[dict[str, Any]]:
+        paginator = self._client.get_paginator("list_objects_v2")
+        place = {"Bucket": self._bucket, "Prefix": self._prefix + prefix, "Delimiter": "/"}
+        return self._ask("read", lambda: list(paginator.paginate(**place)))
 
     def read(self, key: str) -> bytes | None:
-        """See `Folder`."""
-        found = self.read_version(key)
-        return found[0] if found else None
+        """See `Folder`. A body that isn't what was put is a fault, too."""
+        found = self._get(key)
+        if found is None:
+            return None
+        body, _, metadata = found
+        digest = metadata.get("sha256")
+        if digest and digest != hashlib.sha256(body).hexdigest():
+            raise StorageError(
+                f"{self.uri}/{key} is damaged: its digest is not that of its content"
+            )
+        return body
 
     def read_version(self, key: str) -> tuple[bytes, str] | None:
         """An object's body and etag; None where there is none."""
+        found = self._get(key)
+        return found and found[:2]
 
-        def get() -> tuple[bytes, str] | None:
+    def _get(self, key: str) -> tuple[bytes, str, dict[str, str]] | None:
+        def get() -> tuple[bytes, str, dict[str, str]] | None:
             try:
                 reply = self._client.get_object(**self._place(key))
             except ClientError as error:
@@ -121,11 +134,11 @@ class S3Folder:
                 if http_status(error) != 404 or error.response["Error"]["Code"] == "NoSuchBucket":
                     raise
                 return None
-            return reply["Body"].read(), reply["ETag"]
+            return reply["Body"].read(), reply["ETag"], reply["Metadata"]
 
         return self._ask("read", get)
 
-    def metadata(self, key: str) -> dict[str, str]:
+    def _metadata(self, key: str) -> dict[str, str]:
         """What a part's object says of itself: `writer` and `sha256`."""
 
         def head() -> dict[str, str]:

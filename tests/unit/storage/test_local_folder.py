@@ -204,8 +204,8 @@ def test_a_taken_key_is_not_overwritten(tmp_path):
         folder.put_new("a/b", b"second", "w")
     assert folder.read("a/b") == b"first"
     assert folder.read("a/c") is None
-    assert [(i.key, i.num_bytes) for i in folder.list("a/")] == [("a/b", 5)]
-    assert folder.list("nothing/") == []
+    assert [(i.key, i.num_bytes) for i in folder.list_objects("a/")] == [("a/b", 5)]
+    assert folder.list_objects("nothing/") == []
 
 
 def test_a_link_that_was_made_counts_although_it_is_told_otherwise(tmp_path, monkeypatch):

@@ -1,0 +1,53 @@
+"""What each run left under `_sfray/runs/`: its spec, its requests, where its log ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sfray.config import StorageSpec
+from sfray.errors import StorageError
+from sfray.storage.folders import open_folder
+from sfray.storage.objects import Folder
+
+_RUNS = "_sfray/runs/"
+
+
+def run_ids(uri: str, storage: StorageSpec) -> list[str]:
+    """The runs of an output, sorted by id."""
+    return open_folder(uri, storage).list_folders(_RUNS)
+
+
+def read_run_file(uri: str, storage: StorageSpec, run_id: str, name: str) -> bytes | None:
+    """The file `name` of a run, such as `spec.yaml`; None where the run left none."""
+    return open_folder(uri, storage).read(f"{_RUNS}{run_id}/{name}")
+
+
+def run_requests(folder: Folder, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """What each run was asked, run by run."""
+    for run_id in folder.list_folders(_RUNS):
+        key = f"{_RUNS}{run_id}/requests.parquet"
+        body = folder.read(key)
+        if body is None:
+            continue
+        try:
+            file = pq.ParquetFile(pa.BufferReader(body))
+            yield file.read(columns=None if columns is None else list(columns))
+        except (pa.ArrowException, OSError) as error:
+            raise StorageError(f"{folder.uri}/{key} can't be read: {error}") from error
+
+
+def run_ends(folder: Folder) -> Iterator[tuple[str, dict[str, tuple[int, str]]]]:
+    """Where each run that was closed left the log.
+
+    Yields:
+        the run, and by sequence the number of parts and the SHA-256 of the last.
+    """
+    for run_id in folder.list_folders(_RUNS):
+        body = folder.read(f"{_RUNS}{run_id}/end.json")
+        if body is not None:
+            told = json.loads(body)
+            yield run_id, {n: (end["parts"], end["last_sha256"]) for n, end in told.items()}
