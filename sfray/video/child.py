@@ -22,7 +22,7 @@ def main() -> None:
     told: dict[str, int] = json.loads(sys.argv[2])
     isolated = confine(parent_pid=told["parent_pid"], max_memory_bytes=told["max_memory_bytes"])
 
-    # After confinement, and PyAV as a matter of fact only then.
+    # Imported here, not above: numpy starts threads, and namespaces are left by one thread only.
     from sfray.video.channel import Channel, ChannelError
 
     channel = Channel(socket.socket(fileno=told["socket_fd"]))
@@ -47,30 +47,30 @@ class _Child:
         from sfray.video import probe, reading  # noqa: F401
 
     def serve_one(self) -> None:
-        from sfray.errors import RequestError
-
         message = self._channel.receive()
         request = message.fields
         limit_cpu_seconds(request["cpu_seconds"])
         source = message.descriptor
-        if source is None:
-            source = RangeReader(self._channel, request["size"])
         try:
-            answer = (
-                self._probe(source, request)
-                if request["act"] == "probe"
-                else self._read(source, request)
+            answer = self._answer(
+                RangeReader(self._channel, request["size"]) if source is None else source, request
             )
+        finally:
+            if source is not None:
+                os.close(source)
+        self._channel.send(answer)
+
+    def _answer(self, source: Any, request: dict[str, Any]) -> dict[str, Any]:
+        from sfray.errors import RequestError
+
+        act = self._probe if request["act"] == "probe" else self._read
+        try:
+            return {"result": act(source, request)}
         except RequestError as error:
-            self._channel.send({"failure": {"code": error.code, "message": str(error)}})
+            return {"failure": {"code": error.code, "message": str(error)}}
         except MemoryError:
             text = "decoding exceeded its limit of memory (decode.max_memory_bytes)"
-            self._channel.send({"failure": {"code": "decode_out_of_memory", "message": text}})
-        else:
-            self._channel.send({"result": answer})
-        finally:
-            if isinstance(source, int):
-                os.close(source)
+            return {"failure": {"code": "decode_out_of_memory", "message": text}}
 
     def _probe(self, source: Any, request: dict[str, Any]) -> dict[str, Any]:
         from sfray.video.container import open_video

@@ -89,6 +89,11 @@ class Sandbox:
         """The running child's process id."""
         return self._child.process.pid if self._child else None
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the running child has no network; false where the kernel forbids that."""
+        return self._child is not None and self._child.network_isolated
+
     def probe(self, source: ByteSource) -> dict[str, Any]:
         """The values of `VideoFacts`; raises `RequestError`."""
         return self._run(source, {"act": "probe"})

@@ -1,0 +1,285 @@
+"""Fetching from local folders and from a real web server with every misbehaviour."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from sfray.config import StorageSpec, VideosSpec
+from sfray.errors import RequestError
+from sfray.storage import fetch, remote, web_file
+from sfray.storage.fetch import Fetcher
+
+SMALL = bytes(range(256)) * 40
+LARGE = os.urandom(3 * 2**20 + 17)
+SECRET = "X-Amz-Signature=hush"  # noqa: S105
+
+
+def fetcher(**videos: object) -> Fetcher:
+    return Fetcher(VideosSpec(**videos), StorageSpec())
+
+
+def web_fetcher(**videos: object) -> Fetcher:
+    schemes = {"allowed_schemes": ["http", "https"], "allowed_hosts": ["127.0.0.1"]}
+    return fetcher(**schemes | videos)
+
+
+def code_of(open_by: Fetcher, uri: str) -> str:
+    with pytest.raises(RequestError) as raised, open_by.open(uri) as file:
+        file.read(0, file.size)
+    assert "hush" not in str(raised.value)
+    return raised.value.code
+
+
+# Local files
+
+
+def test_a_local_file_is_read_in_place(tmp_path: Path) -> None:
+    path = tmp_path / "a b?.bin"
+    path.write_bytes(SMALL)
+    for uri in (str(path), "file://" + str(path).replace(" ", "%20")):
+        with fetcher().open(uri) as file:
+            assert file.size == len(SMALL)
+            assert file.read(250, 12) == SMALL[250:262]
+            assert file.read(len(SMALL) - 3, 100) == SMALL[-3:]
+            assert file.descriptor is not None
+            assert Path(f"/proc/self/fd/{file.descriptor}").readlink() == path
+            assert file.bytes_fetched == 0
+
+
+def test_what_is_missing_forbidden_or_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    expected = {
+        "none": "not_found",
+        "pipe": "uri_refused",
+        "": "uri_refused",
+        "loop": "not_found",
+        "x" * 300: "not_found",
+        "a\0b": "not_found",
+    }
+    for name, code in expected.items():
+        assert code_of(fetcher(), f"{tmp_path}/{name}") == code
+
+
+def test_a_file_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(SMALL)
+    assert code_of(fetcher(max_file_bytes=100), str(tmp_path / "a")) == "file_too_large"
+
+
+def test_schemes_that_are_not_allowed(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(SMALL)
+    assert code_of(fetcher(allowed_schemes=["s3"]), str(tmp_path / "a")) == "uri_refused"
+    assert code_of(fetcher(), f"http://example.com/v.mp4?{SECRET}") == "uri_refused"
+
+
+def test_a_relative_path_stays_in_its_root(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "in").mkdir(parents=True)
+    (tmp_path / "secret").write_bytes(SMALL)
+    (root / "in" / "good").write_bytes(SMALL)
+    (root / "out").symlink_to(tmp_path / "secret")
+    (root / "inner").symlink_to(root / "in" / "good")
+    rooted = fetcher(root=str(root))
+    with rooted.open(f"{root}/inner") as file:
+        assert file.size == len(SMALL)
+    assert code_of(rooted, f"{root}/../secret") == "uri_refused"
+    assert code_of(rooted, f"{root}/in/../../secret") == "uri_refused"
+    assert code_of(rooted, f"{root}/out") == "uri_refused"
+    assert (
+        code_of(fetcher(root="s3://bucket/videos"), "s3://bucket/videos/../keys") == "uri_refused"
+    )
+
+
+# Web servers
+
+
+@dataclass
+class Web:
+    """What the server at `url` does; paths that were asked are noted."""
+
+    url: str = ""
+    content: bytes = SMALL
+    etag: str = '"one"'
+    ranges: bool = True
+    asked: list[str] = field(default_factory=list)
+    # Statuses to answer with before all is well; 0 cuts the connection in mid-body.
+    trouble: list[int] = field(default_factory=list)
+    redirects: dict[str, str] = field(default_factory=dict)
+    after: Callable[[], None] = lambda: None
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    monkeypatch.setattr(remote, "_MAX_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(web_file, "_RETRIES", web_file._RETRIES.new(backoff_factor=0.001))
+    web = Web()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            web.asked.append(self.path)
+            if target := web.redirects.get(self.path):
+                self.send_response(302)
+                self.send_header("Location", target)
+                self.end_headers()
+                return
+            status = web.trouble.pop(0) if web.trouble else 200
+            if status >= 300:
+                self.send_error(status)
+                return
+            self._give(cut=status == 0)
+            web.after()
+
+        def _give(self, *, cut: bool) -> None:
+            content, asked = web.content, self.headers.get("Range", "")
+            if web.ranges and asked:
+                low, high = (int(part) for part in asked.removeprefix("bytes=").split("-"))
+                if low >= len(content):
+                    self.send_error(416)
+                    return
+                part = content[low : high + 1]
+                self.send_response(206)
+                span = f"bytes {low}-{low + len(part) - 1}/{len(content)}"
+                self.send_header("Content-Range", span)
+            else:
+                part = content
+                self.send_response(200)
+            self.send_header("Content-Length", str(len(part)))
+            self.send_header("ETag", web.etag)
+            self.end_headers()
+            self.wfile.write(part[: len(part) // 2] if cut else part)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        web.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield web
+        server.shutdown()
+        thread.join()
+
+
+def test_a_small_file_comes_whole_in_one_request(web: Web) -> None:
+    with web_fetcher().open(f"{web.url}/v.mp4?{SECRET}") as file:
+        assert file.size == len(SMALL)
+        assert file.descriptor is not None
+        assert os.pread(file.descriptor, len(SMALL), 0) == SMALL
+        assert file.bytes_fetched == len(SMALL)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.write(file.descriptor, b"x")
+    assert len(web.asked) == 1
+
+
+def test_a_long_file_comes_by_range(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "WHOLE_FILE_BYTES", 2**20)
+    web.content = LARGE
+    with web_fetcher().open(f"{web.url}/v.mp4") as file:
+        assert file.descriptor is None
+        assert file.read(2**21 - 5, 10) == LARGE[2**21 - 5 : 2**21 + 5]
+        assert file.read(2**21 - 5, 10) == LARGE[2**21 - 5 : 2**21 + 5]
+        assert len(web.asked) == 2  # the head, and two blocks at once
+        assert file.bytes_fetched < len(LARGE)
+        assert file.read(0, len(LARGE) + 5) == LARGE
+        assert file.read(len(LARGE), 5) == b""
+
+
+def test_a_server_without_ranges(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "WHOLE_FILE_BYTES", 2**20)
+    web.content, web.ranges = LARGE, False
+    with web_fetcher().open(f"{web.url}/v.mp4") as file:
+        assert file.read(0, len(LARGE)) == LARGE
+    assert len(web.asked) == 1
+
+
+def test_an_empty_file(web: Web) -> None:
+    web.content = b""
+    with web_fetcher().open(f"{web.url}/v.mp4") as file:
+        assert file.size == 0
+
+
+@pytest.mark.parametrize("trouble", [[503, 429, 500], [0, 0], [503, 0]])
+def test_what_passes_is_waited_for(web: Web, trouble: list[int]) -> None:
+    web.trouble = trouble
+    with web_fetcher().open(f"{web.url}/v.mp4") as file:
+        assert file.read(0, len(SMALL)) == SMALL
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "num_asked"),
+    [(404, "not_found", 1), (403, "access_denied", 1), (401, "access_denied", 1)],
+)
+def test_what_does_not_pass_is_told_at_once(
+    web: Web, status: int, code: str, num_asked: int
+) -> None:
+    web.trouble = [status] * 9
+    assert code_of(web_fetcher(), f"{web.url}/v.mp4?{SECRET}") == code
+    assert len(web.asked) == num_asked
+
+
+def test_a_server_that_never_recovers(web: Web) -> None:
+    web.trouble = [503] * 99
+    assert code_of(web_fetcher(), f"{web.url}/v.mp4?{SECRET}") == "fetch_failed"
+
+
+def test_no_server_at_all() -> None:
+    assert code_of(web_fetcher(), f"http://127.0.0.1:1/v.mp4?{SECRET}") == "fetch_failed"
+
+
+def test_a_file_that_changes_is_noticed(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "WHOLE_FILE_BYTES", 2**20)
+    web.content = LARGE
+
+    def change() -> None:
+        web.etag = '"two"'
+
+    web.after = change
+    assert code_of(web_fetcher(), f"{web.url}/v.mp4") == "video_changed"
+
+
+def test_private_hosts_need_to_be_listed(web: Web) -> None:
+    port = web.url.rpartition(":")[2]
+    schemes = ["http", "https"]
+    for host in ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "0.0.0.0"):  # noqa: S104
+        refused = fetcher(allowed_schemes=schemes)
+        assert code_of(refused, f"http://{host}:{port}/v.mp4") == "uri_refused"
+    assert (
+        code_of(fetcher(allowed_schemes=schemes), "http://169.254.169.254/latest") == "uri_refused"
+    )
+    assert web.asked == []
+
+
+def test_hosts_that_are_not_listed(web: Web) -> None:
+    assert code_of(web_fetcher(allowed_hosts=["example.com"]), f"{web.url}/v.mp4") == "uri_refused"
+    assert web.asked == []
+
+
+def test_redirects_are_checked_like_addresses(web: Web) -> None:
+    port = web.url.rpartition(":")[2]
+    web.redirects = {
+        "/near": "/v.mp4",
+        "/far": f"http://localhost:{port}/v.mp4",
+        "/file": "file:///etc/passwd",
+        "/round": "/round",
+    }
+    with web_fetcher().open(f"{web.url}/near") as file:
+        assert file.read(0, len(SMALL)) == SMALL
+    assert code_of(web_fetcher(), f"{web.url}/far") == "uri_refused"
+    assert code_of(web_fetcher(), f"{web.url}/file") == "uri_refused"
+    assert code_of(web_fetcher(), f"{web.url}/round") == "fetch_failed"
+
+
+def test_a_full_scratch_disk(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fetch.tempfile, "TemporaryFile", full)
+    assert code_of(web_fetcher(), f"{web.url}/v.mp4") == "scratch_full"

@@ -1,0 +1,150 @@
+"""Frames of every kind of file: each must tell the number that belongs at its index."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sfray.errors import RequestError
+from sfray.video.pyav_reader import ClipRequest
+from sfray.video.reading import read_clip
+from tests.resources.make_videos import Kind, number_of
+from tests.resources.video_kinds import BROKEN, CUT, READABLE
+
+NUM_FRAMES = 16
+IMAGE_SIZE = 96
+
+
+def by_name(kinds: list[Kind]) -> Any:
+    return pytest.mark.parametrize("kind", kinds, ids=lambda kind: kind.name)
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Kind], Path]:
+    """Writes each kind once."""
+    folder = tmp_path_factory.mktemp("videos")
+    paths: dict[str, Path] = {}
+
+    def write(kind: Kind) -> Path:
+        if kind.name not in paths:
+            paths[kind.name] = kind.write(folder)
+        return paths[kind.name]
+
+    return write
+
+
+def read(
+    path: Path, *, reader: str = "auto", source: Any = None, **options: Any
+) -> tuple[dict[str, Any], list[int]]:
+    """What was told of the clip, and the numbers that its frames tell."""
+    request = ClipRequest(
+        **{
+            "start_seconds": None,
+            "end_seconds": None,
+            "num_frames": NUM_FRAMES,
+            "image_size": IMAGE_SIZE,
+            "seek": "exact",
+            "max_frame_pixels": 2**26,
+        }
+        | options
+    )
+    frames_THWC = np.zeros((request.num_frames, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        told = read_clip(
+            descriptor if source is None else source,
+            request,
+            reader=reader,
+            max_substituted_ratio=1.0,
+            frames_THWC=frames_THWC,
+        )
+    finally:
+        os.close(descriptor)
+    count = len(told["frame_indices"])
+    return told, [number_of(frame_HWC) for frame_HWC in frames_THWC[:count]]
+
+
+def expected_at(kind: Kind, told: dict[str, Any]) -> list[int]:
+    return [kind.expected_numbers[index] % 256 for index in told["frame_indices"]]
+
+
+def test_there_are_many_kinds() -> None:
+    kinds = [kind.name for kind in (*READABLE, *CUT, *BROKEN)]
+    assert len(set(kinds)) == len(kinds) >= 80
+
+
+@by_name(READABLE)
+def test_every_frame_is_in_its_place(kind: Kind, written: Callable[[Kind], Path]) -> None:
+    told, numbers = read(written(kind))
+    assert told["facts"]["num_frames"] == len(kind.expected_numbers)
+    assert (told["facts"]["width"], told["facts"]["height"]) == kind.expected_size
+    assert len(numbers) == min(NUM_FRAMES, len(kind.expected_numbers))
+    assert numbers == expected_at(kind, told)
+    assert told["num_substituted_frames"] == 0
+
+
+@by_name(READABLE)
+def test_keyframes_tell_their_own_place(kind: Kind, written: Callable[[Kind], Path]) -> None:
+    told, numbers = read(written(kind), seek="keyframe")
+    assert numbers == expected_at(kind, told)
+
+
+@by_name(READABLE)
+def test_few_frames_of_many_are_in_their_place(kind: Kind, written: Callable[[Kind], Path]) -> None:
+    """With so few, seeking is what pays."""
+    told, numbers = read(written(kind), num_frames=2)
+    assert numbers == expected_at(kind, told)
+
+
+@by_name([kind for kind in READABLE if len(kind.expected_numbers) == 40])
+def test_a_clip_holds_its_part_only(kind: Kind, written: Callable[[Kind], Path]) -> None:
+    whole, _ = read(written(kind))
+    duration = whole["facts"]["duration_seconds"]
+    start, end = 0.5 * duration, 0.75 * duration
+    told, numbers = read(written(kind), start_seconds=start, end_seconds=end)
+    assert numbers == expected_at(kind, told)
+    assert all(time < end for time in told["pts_seconds"])
+    # The first frame of a clip may have come up before it.
+    assert all(time >= start for time in told["pts_seconds"][1:] if time != told["pts_seconds"][0])
+    assert told["facts"]["num_frames"] == whole["facts"]["num_frames"]
+
+
+@by_name(CUT)
+def test_of_a_cut_file_what_is_left_is_read(kind: Kind, written: Callable[[Kind], Path]) -> None:
+    told, numbers = read(written(kind))
+    count = told["facts"]["num_frames"]
+    assert 5 < count < kind.num_frames
+    undamaged = numbers[:-2]  # the last one may be cut in two
+    assert undamaged == sorted(undamaged)
+    assert undamaged == expected_at(kind, told)[:-2] or kind.name.startswith("tuned-into")
+
+
+@by_name(BROKEN)
+def test_what_cannot_be_read_is_told(kind: Kind, written: Callable[[Kind], Path]) -> None:
+    with pytest.raises(RequestError) as raised:
+        read(written(kind))
+    assert raised.value.code == kind.failure
+
+
+# Where decord is right, by what was found with these files.
+DECORD_IS_RIGHT = {"h264-mp4", "h264-mkv", "h264-mov", "vp8-webm", "vp9-webm"}
+
+
+@by_name([kind for kind in READABLE if kind.name in DECORD_IS_RIGHT])
+def test_decord_agrees(kind: Kind, written: Callable[[Kind], Path]) -> None:
+    told, numbers = read(written(kind), reader="decord")
+    assert told["reader"] == "decord"
+    assert numbers == expected_at(kind, told)
+
+
+def test_frames_of_more_pixels_than_allowed_are_refused(
+    written: Callable[[Kind], Path],
+) -> None:
+    with pytest.raises(RequestError) as raised:
+        read(written(READABLE[0]), max_frame_pixels=1000)
+    assert raised.value.code == "frame_too_large"

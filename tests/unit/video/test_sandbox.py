@@ -1,0 +1,268 @@
+"""The sandbox with real children: what they may not do, and what their end means."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sfray.config import DecodeSpec
+from sfray.errors import RequestError
+from sfray.video.sandbox import Sandbox
+
+VIDEO = Path(__file__).parents[2] / "resources" / "parity" / "videos" / "v06_7frames_320x180.mp4"
+WHOLE: dict[str, Any] = {"start_seconds": None, "end_seconds": None, "seek": "exact"}
+
+
+@dataclass
+class Source:
+    """A file by descriptor, or by range; `on_read` is called before each range is given."""
+
+    path: Path
+    by_range: bool = False
+    on_read: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
+        self._file = self.path.open("rb")
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size
+
+    @property
+    def descriptor(self) -> int | None:
+        return None if self.by_range else self._file.fileno()
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.on_read()
+        return os.pread(self._file.fileno(), length, offset)
+
+
+@contextmanager
+def sandbox_with(**decode: int) -> Iterator[Sandbox]:
+    with closing(Sandbox(DecodeSpec(**decode), num_frames=4, image_size=32)) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with sandbox_with() as sandbox:
+        yield sandbox
+
+
+def pid_of(sandbox: Sandbox) -> int:
+    assert sandbox.child_pid is not None
+    return sandbox.child_pid
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_by_descriptor_and_by_range_are_the_same(sandbox: Sandbox) -> None:
+    told, frames_THWC = sandbox.read_clip(Source(VIDEO), **WHOLE)
+    told_by_range, by_range_THWC = sandbox.read_clip(Source(VIDEO, by_range=True), **WHOLE)
+    assert told == told_by_range
+    assert frames_THWC.shape == (4, 32, 32, 3)
+    np.testing.assert_array_equal(frames_THWC, by_range_THWC)
+
+
+def test_a_child_serves_many_files_and_is_then_replaced() -> None:
+    with sandbox_with(files_per_process=2) as sandbox:
+        pids = []
+        for _ in range(4):
+            sandbox.probe(Source(VIDEO))
+            pids.append(pid_of(sandbox))
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(signal.SIGSEGV, "Segmentation fault"), (signal.SIGKILL, "Killed")]
+)
+def test_a_child_killed_in_mid_decode(sandbox: Sandbox, number: int, words: str) -> None:
+    sandbox.probe(Source(VIDEO))
+    killed = pid_of(sandbox)
+    source = Source(VIDEO, by_range=True, on_read=lambda: os.kill(killed, number))
+    with pytest.raises(RequestError, match=words) as raised:
+        sandbox.probe(source)
+    assert raised.value.code == "decode_crashed"
+    assert sandbox.probe(Source(VIDEO))["num_frames"] == 7
+    assert pid_of(sandbox) != killed
+
+
+def test_a_child_that_hangs_is_killed() -> None:
+    with sandbox_with(timeout_seconds=1) as sandbox:
+        sandbox.probe(Source(VIDEO))
+        hanging = pid_of(sandbox)
+        os.kill(hanging, signal.SIGSTOP)
+        with pytest.raises(RequestError) as raised:
+            sandbox.probe(Source(VIDEO))
+        assert raised.value.code == "decode_timeout"
+        assert not is_running(hanging)
+        assert sandbox.probe(Source(VIDEO))["num_frames"] == 7
+
+
+def test_waiting_for_storage_is_no_decoding_time() -> None:
+    with sandbox_with(timeout_seconds=1) as sandbox:
+        sandbox.probe(Source(VIDEO))
+        slow = Source(VIDEO, by_range=True, on_read=lambda: time.sleep(0.5))
+        assert sandbox.probe(slow)["num_frames"] == 7
+
+
+def test_memory_beyond_the_limit(tmp_path: Path) -> None:
+    path = tmp_path / "huge.y4m"
+    with path.open("wb") as file:
+        file.write(b"YUV4MPEG2 W8000 H8000 F25:1 C420\nFRAME\n")
+        file.truncate(file.tell() + 8000 * 8000 * 3 // 2)
+    with sandbox_with(max_memory_bytes=400 * 2**20) as sandbox:
+        assert sandbox.probe(Source(VIDEO))["num_frames"] == 7
+        with pytest.raises(RequestError) as raised:
+            sandbox.read_clip(Source(path), **WHOLE)
+        assert raised.value.code == "decode_out_of_memory"
+        assert sandbox.probe(Source(VIDEO))["num_frames"] == 7
+
+
+def test_a_source_that_fails_fails_its_file_only(sandbox: Sandbox) -> None:
+    def fail() -> None:
+        raise RequestError("fetch_failed", "the storage went away")
+
+    with pytest.raises(RequestError, match="went away"):
+        sandbox.probe(Source(VIDEO, by_range=True, on_read=fail))
+    assert sandbox.probe(Source(VIDEO))["num_frames"] == 7
+
+
+def test_no_secret_reaches_the_child(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    sandbox.probe(Source(VIDEO))
+    process = Path(f"/proc/{pid_of(sandbox)}")
+    assert b"hush" not in (process / "environ").read_bytes()
+    limits = (process / "limits").read_text()
+    assert f"{DecodeSpec().max_memory_bytes}" in limits
+    inherited = {entry.readlink() for entry in (process / "fd").iterdir()}
+    assert VIDEO not in inherited
+
+
+def test_the_child_has_no_network(sandbox: Sandbox) -> None:
+    sandbox.probe(Source(VIDEO))
+    if not sandbox.is_cut_off:
+        pytest.skip("namespaces are forbidden here")
+    ours = Path("/proc/self/ns/net").readlink()
+    assert Path(f"/proc/{pid_of(sandbox)}/ns/net").readlink() != ours
+
+
+def test_closing_leaves_nothing(sandbox: Sandbox) -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = descriptors()
+    with sandbox_with() as other:
+        other.probe(Source(VIDEO))
+        pid = pid_of(other)
+    assert not is_running(pid)
+    assert descriptors() <= before + 1  # the test's own file
+
+
+PARENT = """
+import sys, time
+from sfray.video.sandbox import Sandbox
+from sfray.config import DecodeSpec
+from tests.unit.video.test_sandbox import Source, VIDEO
+sandbox = Sandbox(DecodeSpec(), num_frames=4, image_size=32)
+sandbox.probe(Source(VIDEO))
+print(sandbox.child_pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_child_dies_with_its_parent() -> None:
+    parent = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", PARENT],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[3],
+        text=True,
+    )
+    with parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert is_running(child)
+        parent.kill()
+    assert wait_for(lambda: not is_running(child))
+
+
+@pytest.fixture
+def web_server() -> Iterator[tuple[str, list[str]]]:
+    """A loopback server's address, and the paths that were asked of it."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(VIDEO.read_bytes())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+        thread.join()
+
+
+PLAYLISTS = {
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{url}\n#EXT-X-ENDLIST\n",
+    "concat": "ffconcat version 1.0\nfile '{url}'\n",
+    "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" '
+    'profiles="urn:mpeg:dash:profile:isoff-on-demand:2011" type="static">'
+    "<Period><BaseURL>{url}</BaseURL></Period></MPD>",
+    "sdp": "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+    "m=video 5004 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n",
+}
+
+
+@pytest.mark.parametrize("by_range", [False, True])
+@pytest.mark.parametrize("playlist", PLAYLISTS)
+def test_what_a_playlist_names_is_never_opened(
+    sandbox: Sandbox,
+    tmp_path: Path,
+    web_server: tuple[str, list[str]],
+    playlist: str,
+    by_range: bool,
+) -> None:
+    """Also where the check of contents would have let it pass: the demuxers are not there."""
+    url, asked = web_server
+    path = tmp_path / "video.mp4"
+    for target in (f"{url}/video.mp4", str(VIDEO), f"file://{VIDEO}"):
+        path.write_text(PLAYLISTS[playlist].format(url=target))
+        with pytest.raises(RequestError) as raised:
+            sandbox.read_clip(Source(path, by_range=by_range), **WHOLE)
+        assert raised.value.code == "not_a_video"
+    assert asked == []
