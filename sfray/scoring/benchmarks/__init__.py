@@ -1,0 +1,1 @@
+"""Public benchmarks: what they are, and how their files become manifests."""

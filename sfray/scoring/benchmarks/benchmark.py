@@ -1,0 +1,68 @@
+"""What a benchmark is: a declaration of its files, videos, scorer, sizes and published numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Scorer(StrEnum):
+    """How the answers to a question are scored; a column of the manifest and of the results."""
+
+    MULTIPLE_CHOICE = "multiple_choice"
+    OPEN_ENDED = "open_ended"
+    COUNT = "count"
+    GENERATION = "generation"
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A part of a benchmark as its authors publish it; `task` tells TGIF-QA's tasks apart."""
+
+    name: str
+    num_questions: int
+    num_videos: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """How the columns of the source files are called; the first one that a row has is taken.
+
+    Attributes:
+        unique_id: columns that hold an id unique to the question, where `question_id` is not.
+    """
+
+    video: tuple[str, ...] = ("video_name", "gif_name", "video", "q_uid", "video_id")
+    question: tuple[str, ...] = ("question", "Q")
+    answer: tuple[str, ...] = ("answer", "A")
+    question_id: tuple[str, ...] = ("question_id", "qid", "q_uid", "id", "key")
+    unique_id: tuple[str, ...] = ()
+    question_type: tuple[str, ...] = ("question_type", "type")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """One benchmark.
+
+    Attributes:
+        scorer: of a row without options; rows with options are always multiple choice.
+        video_stems: patterns of a video's file name without extension, `{}` being the name in
+            the source; the first one is its canonical name and its `video_id`.
+        extensions: of video files, in the order in which they are tried.
+        question_types: readable names of the source's codes; None reads the first word of the
+            question where the source tells no types.
+        published: accuracy in per cent or scores of 0 to 5, by model and metric.
+        source: where the published numbers are printed.
+    """
+
+    name: str
+    title: str
+    scorer: Scorer
+    splits: tuple[Split, ...]
+    published: Mapping[str, Mapping[str, float]]
+    source: str
+    columns: Columns = field(default_factory=Columns)
+    video_stems: tuple[str, ...] = ("{}",)
+    extensions: tuple[str, ...] = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif")
+    question_types: Mapping[str, str] | None = field(default_factory=dict)

@@ -1,0 +1,275 @@
+"""Official question files to a manifest, with an account of every row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from sfray.errors import ManifestError
+from sfray.scoring.benchmarks.benchmark import Benchmark
+from sfray.scoring.benchmarks.questions import Question, questions_of
+from sfray.scoring.benchmarks.tables import Repairs, SourceRow, read_json, read_rows
+from sfray.scoring.benchmarks.videos import VideoFiles, stems
+
+# Columns that must reach the results for a report; jobs name them in `manifest.passthrough`.
+REPORT_COLUMNS = ("benchmark", "scorer", "question_type", "pair_id", "source_question_id")
+MANIFEST_SCHEMA = pa.schema(
+    [
+        pa.field("video_uri", pa.string()),
+        pa.field("video_id", pa.string()),
+        pa.field("question_id", pa.string()),
+        pa.field("question", pa.string()),
+        pa.field("options", pa.list_(pa.string())),
+        pa.field("answer", pa.string()),
+        *(pa.field(name, pa.string()) for name in REPORT_COLUMNS),
+        pa.field("answer_text", pa.string()),
+        pa.field("source_file", pa.string()),
+        pa.field("source_row", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversion:
+    """What became of the rows of the source.
+
+    Attributes:
+        num_collapsed: rows equal to another in every column that has a name.
+        num_repeated: questions that a video has again under another id; they are kept, since
+            their reference answers may differ.
+        num_ids_changed: questions whose id is not the source's own, so that ids are unique; the
+            source's is in `source_question_id`.
+        num_without_answer: questions without a reference; they are asked but not scored.
+        num_without_video: rows that name no video; the run records them as `invalid_row`.
+        num_unused_answers: answers to questions that no file asks.
+        split: the published part of the benchmark with as many questions, if there is one.
+        videos_missing: names of the videos that weren't found; None where none were looked for.
+    """
+
+    benchmark: str
+    num_read: int
+    num_kept: int
+    num_collapsed: int
+    num_repeated: int
+    num_ids_changed: int
+    num_without_answer: int
+    num_without_video: int
+    num_unused_answers: int
+    num_videos: int
+    split: str | None
+    videos_missing: tuple[str, ...] | None
+    repairs: dict[str, list[str]] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The account as JSON values."""
+        return asdict(self)
+
+
+def convert(
+    benchmark: Benchmark,
+    files: Sequence[Path],
+    *,
+    root: str = "",
+    video_paths: Iterable[str] | None = None,
+) -> tuple[pa.Table, Conversion]:
+    """The manifest of a benchmark's files, and what became of their rows.
+
+    Args:
+        files: question files, files of answers to them, and maps of video names, in any order.
+        root: what video URIs begin with, a slash at its end.
+        video_paths: the files below the root; None doesn't look for videos.
+
+    Raises:
+        ManifestError: a file can't be read, or isn't one of this benchmark.
+    """
+    repairs = Repairs()
+    source = _read(benchmark, files, repairs)
+    rows, num_collapsed = _collapse(source.rows)
+    by_file: dict[str, list[SourceRow]] = {}
+    for row in rows:
+        by_file.setdefault(row.file, []).append(row)
+    questions = [q for part in by_file.values() for q in questions_of(part, benchmark, repairs)]
+    if len({bool(q.options) for q in questions}) > 1:
+        raise ManifestError(
+            "these files hold questions with options and without: convert them one at a time, "
+            "since a job has one task"
+        )
+    ids, num_ids_changed = _unique_ids(questions)
+    found = VideoFiles(video_paths, benchmark.extensions) if video_paths is not None else None
+    videos = _Videos(benchmark, source.video_map, found, root)
+    table = pa.Table.from_pylist(
+        [videos.manifest_row(q, i) for q, i in zip(questions, ids, strict=True)],
+        schema=MANIFEST_SCHEMA,
+    )
+    asked = Counter((q.video, q.question) for q in questions)
+    account = Conversion(
+        benchmark=benchmark.name,
+        num_read=len(source.rows),
+        num_kept=len(questions),
+        num_collapsed=num_collapsed,
+        num_repeated=sum(number - 1 for number in asked.values()),
+        num_ids_changed=num_ids_changed,
+        num_without_answer=sum(q.answer is None for q in questions),
+        num_without_video=sum(q.video is None for q in questions),
+        num_unused_answers=source.num_unused_answers,
+        num_videos=len(set(table["video_id"].drop_null().to_pylist())),
+        split=next((s.name for s in benchmark.splits if s.num_questions == len(questions)), None),
+        videos_missing=None if found is None else tuple(sorted(videos.missing)),
+        repairs=repairs.places,
+    )
+    return table, account
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    rows: list[SourceRow]
+    num_unused_answers: int
+    video_map: dict[str, str]
+
+
+def _read(benchmark: Benchmark, files: Sequence[Path], repairs: Repairs) -> _Source:
+    """Sorts the files into questions, answers and maps, and puts answers to their questions."""
+    rows: list[SourceRow] = []
+    answers: dict[str, dict[str, Any]] = {}
+    video_map: dict[str, str] = {}
+    answer_files = []
+    for path in files:
+        mapping = _video_map(path)
+        if mapping is not None:
+            video_map |= mapping
+            continue
+        chosen = _answer_numbers(path)
+        if chosen is not None:
+            answers |= chosen
+            continue
+        read = read_rows(path, repairs)
+        if _asks(read[0], benchmark):
+            rows += read
+        else:
+            answer_files.append(path.name)
+            for row in read:
+                answers[str(row.first(benchmark.columns.question_id))] = row.values
+    if not rows:
+        raise ManifestError(f"no file of questions among: {', '.join(path.name for path in files)}")
+    if not answers:
+        return _Source(rows, 0, video_map)
+    used = set()
+    joined = []
+    for row in rows:
+        key = str(row.first(benchmark.columns.question_id))
+        used.add(key)
+        joined.append(replace(row, values=row.values | answers.get(key, {})))
+    return _Source(joined, len(answers.keys() - used), video_map)
+
+
+def _asks(row: SourceRow, benchmark: Benchmark) -> bool:
+    names = {*benchmark.columns.question, "Q1", "question_1", "question1"}
+    return not names.isdisjoint(row.values)
+
+
+def _answer_numbers(path: Path) -> dict[str, dict[str, Any]] | None:
+    """EgoSchema's `subset_answers.json`: the number of the right option by question."""
+    value = _plain_object(path, int)
+    return None if value is None else {key: {"answer_number": v} for key, v in value.items()}
+
+
+def _video_map(path: Path) -> dict[str, str] | None:
+    """A file of video names: MSVD's `youtube_mapping.txt`, NExT-QA's `map_vid_vidorID.json`."""
+    if path.suffix.lower() == ".txt":
+        pairs = [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        if pairs and all(len(pair) in (0, 2) for pair in pairs):
+            return {pair[1]: pair[0] for pair in pairs if pair}
+        return None
+    return _plain_object(path, str)
+
+
+def _plain_object(path: Path, kind: type) -> dict[str, Any] | None:
+    """A JSON object whose values are all of a kind, else None."""
+    if path.suffix.lower() != ".json":
+        return None
+    with path.open("rb") as file:  # lists of questions, by far the larger files, are read once
+        if not file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{"):
+            return None
+    value = read_json(path)
+    return value if value and all(type(v) is kind for v in value.values()) else None
+
+
+def _collapse(rows: list[SourceRow]) -> tuple[list[SourceRow], int]:
+    """Rows of one file that are equal in every named column become one."""
+    kept: dict[tuple[str, str], SourceRow] = {}
+    for row in rows:
+        kept.setdefault((row.file, repr(sorted(row.values.items()))), row)
+    return list(kept.values()), len(rows) - len(kept)
+
+
+def _unique_ids(questions: list[Question]) -> tuple[list[str], int]:
+    """An id for each question, no two alike: the source's, else made of it."""
+    given = [q.unique_id or f"{q.row.file}/{q.row.number}" for q in questions]
+    times = Counter(given)
+    seen: Counter[str] = Counter()
+    ids = []
+    for question, base in zip(questions, given, strict=True):
+        if times[base] > 1:
+            base = f"{base}/{_place(question)}"
+        seen[base] += 1
+        ids.append(base if seen[base] == 1 else f"{base}#{seen[base]}")
+    made = sum(i != q.source_id for i, q in zip(ids, questions, strict=True))
+    return ids, made
+
+
+def _place(question: Question) -> str:
+    return question.video or question.row.file
+
+
+class _Videos:
+    """Where the questions' videos lie; `missing` gathers the names of those not found."""
+
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        mapping: Mapping[str, str],
+        found: VideoFiles | None,
+        root: str,
+    ) -> None:
+        self._benchmark = benchmark
+        self._mapping = mapping
+        self._found = found
+        self._root = root
+        self.missing: set[str] = set()
+
+    def manifest_row(self, question: Question, question_id: str) -> dict[str, Any]:
+        """A row of `MANIFEST_SCHEMA`."""
+        video_id, uri = (None, None) if question.video is None else self._lookup(question.video)
+        letter = question.answer
+        options = question.options
+        text = options["ABCDEFGHIJ".index(letter)] if options and letter else letter
+        return {
+            "video_uri": uri,
+            "video_id": video_id,
+            "question_id": question_id,
+            "question": question.question,
+            "options": list(options) or None,
+            "answer": letter,
+            "benchmark": self._benchmark.name,
+            "scorer": question.scorer.value,
+            "question_type": question.question_type,
+            "pair_id": question.pair,
+            "source_question_id": question.source_id,
+            "answer_text": text,
+            "source_file": question.row.file,
+            "source_row": question.row.number,
+        }
+
+    def _lookup(self, name: str) -> tuple[str, str]:
+        tried = stems(self._benchmark, name, self._mapping)
+        path = self._found.find(tried) if self._found else None
+        if path is None:
+            path = f"{tried[0]}{self._benchmark.extensions[0]}"
+            if self._found:
+                self.missing.add(tried[0])
+        return tried[0].rsplit("/", 1)[-1], f"{self._root}{path}"

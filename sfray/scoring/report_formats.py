@@ -1,0 +1,129 @@
+"""A report as Markdown, JSON or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+
+from sfray.scoring.report import Line, Section
+
+_HEAD = (
+    "benchmark",
+    "metric",
+    "score",
+    "95 % interval",
+    "answered / asked",
+    "videos missing",
+    "failures",
+    "published",
+)
+
+
+def as_json(sections: Sequence[Section]) -> str:
+    """All that is known, for programs."""
+    return json.dumps([section.as_dict() for section in sections], indent=2, ensure_ascii=False)
+
+
+def as_csv(sections: Sequence[Section]) -> str:
+    """One row a metric and question type; `question_type` is empty for the whole."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        "output,benchmark,split,model_id,fingerprint,question_type,metric,title,value,low,high,"
+        "num_scored,num_unjudged,num_answered,num_asked,coverage,num_videos,num_videos_missing,"
+        "failures,published".split(",")
+    )
+    for section in sections:
+        whole = section.coverage
+        for line in (*section.lines, *section.by_type):
+            writer.writerow(
+                [
+                    *(section.output, section.benchmark, section.split, section.model_id),
+                    *(section.fingerprint, line.question_type, line.metric, line.title),
+                    *(f"{line.value:.4f}", f"{line.low:.4f}", f"{line.high:.4f}"),
+                    *(line.num_scored, line.num_open, whole.num_answered, whole.num_asked),
+                    *(f"{whole.share:.4f}", whole.num_videos, whole.num_videos_missing),
+                    *(json.dumps(whole.failures), json.dumps(line.published)),
+                ]
+            )
+    return text.getvalue()
+
+
+def as_markdown(sections: Sequence[Section]) -> str:
+    """One table of all scores, one by question type, and what a reader must know beside them."""
+    parts = [_table(_HEAD, (row for section in sections for row in _rows(section)))]
+    by_type = [row for section in sections for row in _type_rows(section)]
+    if by_type:
+        head = ("benchmark", "question type", "metric", "score", "95 % interval", "questions")
+        parts.append("By question type\n\n" + _table(head, iter(by_type)))
+    parts.append("\n".join(f"- {note}" for section in sections for note in _notes(section)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _rows(section: Section) -> Iterator[tuple[str, ...]]:
+    whole = section.coverage
+    failures = ", ".join(f"{code} {n}" for code, n in whole.failures.items()) or "none"
+    cover = (
+        f"{whole.num_answered} / {whole.num_asked} ({whole.share:.1%})",
+        f"{whole.num_videos_missing} of {whole.num_videos}",
+        failures,
+    )
+    for line in section.lines:
+        published = ", ".join(f"{model} {value:g}" for model, value in line.published.items())
+        yield (section.title, _title(line), *_numbers(line), *cover, published or "-")
+    if not section.lines:
+        yield (section.title, "no reference answers", "-", "-", *cover, "-")
+
+
+def _type_rows(section: Section) -> Iterator[tuple[str, ...]]:
+    for line in section.by_type:
+        kind = line.question_type or ""
+        yield (section.title, kind, _title(line), *_numbers(line), str(line.num_scored))
+
+
+def _numbers(line: Line) -> tuple[str, str]:
+    return f"{line.value:.2f}", f"{line.low:.2f} to {line.high:.2f}"
+
+
+def _title(line: Line) -> str:
+    if not line.num_open:
+        return line.title
+    return f"{line.title}; {line.num_open} of {line.num_scored} not judged, counted as wrong"
+
+
+def _notes(section: Section) -> Iterator[str]:
+    whole = section.coverage
+    split = f", as many questions as {section.split}" if section.split else ""
+    yield (
+        f"{section.title}: output {section.output}, model {section.model_id or 'unknown'}, "
+        f"fingerprint {section.fingerprint}{split}."
+    )
+    yield (
+        f"{section.title}: {whole.num_asked} questions on {whole.num_clips} clips; grouping them "
+        f"saved {whole.num_saved} each of fetches, decodes, encodes and prefills."
+    )
+    if whole.num_answered < whole.num_asked:
+        yield f"{section.title}: what was asked and not answered counts as wrong."
+    if whole.num_undecided:
+        yield (
+            f"{section.title}: {whole.num_undecided} answers name no option or several; "
+            "they count as wrong."
+        )
+    if whole.num_empty:
+        yield f"{section.title}: {whole.num_empty} answers are empty; they count as wrong."
+    if whole.num_without_reference:
+        yield (
+            f"{section.title}: {whole.num_without_reference} questions have no reference answer "
+            "and are in no score."
+        )
+    if section.source:
+        yield f"{section.title}: published numbers from {section.source}."
+
+
+def _table(head: Sequence[str], rows: Iterator[tuple[str, ...]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in lines
+    )
