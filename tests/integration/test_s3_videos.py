@@ -69,12 +69,13 @@ def test_a_long_video_is_read_by_range(
 ) -> None:
     """The index at the end of the file, and few of the frames."""
     monkeypatch.setattr(fetch, "WHOLE_FILE_BYTES", 0)
-    kind = Kind(name="long", codec="rawvideo", suffix="mov", num_frames=250, size=(320, 240))
+    lossless = {"qp": "0", "preset": "ultrafast"}
+    kind = Kind(name="long", num_frames=200, gop=1, size=(960, 720), options=lossless)
     path = kind.write(tmp_path)
-    s3_server.client().upload_file(str(path), bucket, "long.mov")
+    s3_server.client().upload_file(str(path), bucket, "long.mp4")
     stage = DecodeVideo(VideosSpec(), s3_server.storage, DecodeSpec(), "exact", 4, 96)
     try:
-        decoded = stage(_item(f"s3://{bucket}/long.mov"))
+        decoded = stage(_item(f"s3://{bucket}/long.mp4"))
     finally:
         stage.close()
     assert decoded.video is not None
@@ -82,7 +83,7 @@ def test_a_long_video_is_read_by_range(
     assert numbers == decoded.video.frame_indices.tolist()
     size = path.stat().st_size
     assert size > 8 * 2**20
-    assert decoded.bytes_fetched < 0.25 * size
+    assert decoded.bytes_fetched < 0.4 * size
 
 
 def test_a_video_that_changes_is_read_again(
