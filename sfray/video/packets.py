@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import av
 import numpy as np
@@ -110,13 +111,10 @@ def _table_of_index(video: OpenVideo) -> PacketTable | None:
 
 
 def _first_pts(video: OpenVideo) -> int | None:
-    found = []
-    for number, packet in enumerate(packets_of(video)):
-        if not packet.is_discard and packet.pts is not None:
-            found.append(packet.pts)
-        if number >= _MAX_REORDERED_PACKETS:
-            break
-    return min(found, default=None)
+    """The least timestamp of a displayed packet, which is the first one without reordering."""
+    num_packets = _MAX_REORDERED_PACKETS if video.stream.codec_context.has_b_frames else 1
+    shown = (p.pts for p in packets_of(video) if not p.is_discard and p.pts is not None)
+    return min(islice(shown, num_packets), default=None)
 
 
 def _table_of_packets(video: OpenVideo) -> PacketTable:
