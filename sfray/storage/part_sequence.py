@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -57,8 +58,14 @@ def read_parts(folder: Folder, parts: Sequence[Part], columns: Sequence[str]) ->
                 f"{folder.uri}/{part.info.key} can't be read: {explain(error)}"
             ) from error
 
+    # Only a few parts are read ahead of who takes them.
     with ThreadPoolExecutor(_NUM_READERS) as pool:
-        yield from pool.map(read, parts)
+        ahead = deque(pool.submit(read, part) for part in parts[:_NUM_READERS])
+        for part in [*parts[_NUM_READERS:], *[None] * len(ahead)]:
+            table = ahead.popleft().result()
+            if part:
+                ahead.append(pool.submit(read, part))
+            yield table
 
 
 def encode_part(table: pa.Table, about: dict[str, str]) -> bytes:

@@ -62,13 +62,15 @@ def read_progress(uri: str, storage: StorageSpec) -> Progress:
 
 def progress_of(folder: Folder) -> Progress:
     """What is done. Failures are read first: an answer that comes meanwhile wins over them."""
-    failures = _read(folder, FAILURES, _FAILURE_COLUMNS)
-    answered = _read(folder, ANSWERS, pa.schema([("request_id", pa.string())]))["request_id"]
-    attempts = _read(folder, ATTEMPTS, pa.schema([("request_id", pa.string())]))
+    failures = read_sequence(folder, FAILURES, _FAILURE_COLUMNS)
+    answered = read_sequence(folder, ANSWERS, pa.schema([("request_id", pa.string())]))[
+        "request_id"
+    ]
+    attempts = read_sequence(folder, ATTEMPTS, pa.schema([("request_id", pa.string())]))
     counts = attempts.group_by("request_id").aggregate([([], "count_all")])
     return Progress(
         answered_ids=answered,
-        latest_failures=_latest(failures, answered),
+        latest_failures=latest_rows(failures, answered),
         lone_attempts=counts.rename_columns(["request_id", "attempts"]),
     )
 
@@ -95,13 +97,13 @@ def current_state(uri: str, storage: StorageSpec, columns: Sequence[str] | None 
         raise StorageError(f"the output {folder.uri} holds no results")
     wanted = pa.schema([frozen.field(name) for name in columns]) if columns else frozen
     needed = pa.schema({f.name: f for f in (frozen.field("request_id"), *wanted)}.values())
-    failures = _read(folder, FAILURES, needed)
-    answers = _read(folder, ANSWERS, needed)
-    state = pa.concat_tables([answers, _latest(failures, answers["request_id"])])
+    failures = read_sequence(folder, FAILURES, needed)
+    answers = read_sequence(folder, ANSWERS, needed)
+    state = pa.concat_tables([answers, latest_rows(failures, answers["request_id"])])
     return state.select(wanted.names)
 
 
-def _latest(failures: pa.Table, answered_ids: pa.ChunkedArray) -> pa.Table:
+def latest_rows(failures: pa.Table, answered_ids: pa.ChunkedArray) -> pa.Table:
     """The last failure of each request without an answer, in the order of the log."""
     open_ones = failures.filter(pc.invert(pc.is_in(failures["request_id"], value_set=answered_ids)))
     rows = pa.array(range(open_ones.num_rows), pa.int64())
@@ -113,22 +115,22 @@ def _latest(failures: pa.Table, answered_ids: pa.ChunkedArray) -> pa.Table:
     return open_ones.take(last["row_max"].sort())
 
 
-def _read(folder: Folder, name: str, schema: pa.Schema) -> pa.Table:
+def read_sequence(folder: Folder, name: str, schema: pa.Schema) -> pa.Table:
     """The columns of `schema` of all parts of a sequence; those that it lacks are null."""
-    tables = []
-    for table in read_parts(folder, list_parts(folder, name), schema.names):
-        columns = [
-            table[f.name].cast(f.type)
-            if f.name in table.column_names
-            else pa.nulls(table.num_rows, f.type)
-            for f in schema
-        ]
-        tables.append(pa.table(columns, names=schema.names))
-    return pa.concat_tables(tables) if tables else _nullable(schema).empty_table()
+    parts = list_parts(folder, name)
+    tables = [widened(table, schema) for table in read_parts(folder, parts, schema.names)]
+    return pa.concat_tables(tables) if tables else widened(pa.table({}), schema)
 
 
-def _nullable(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([f.with_nullable(True) for f in schema])
+def widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of `schema` of a table, all nullable; those that it lacks are null."""
+    columns = [
+        table[f.name].cast(f.type)
+        if f.name in table.column_names
+        else pa.nulls(table.num_rows, f.type)
+        for f in schema
+    ]
+    return pa.table(columns, names=schema.names)
 
 
 def _dataset(uri: str, storage: StorageSpec, name: str) -> ds.Dataset:

@@ -48,7 +48,7 @@ class ResultsLog:
     ) -> None:
         self._folder = folder
         self._lease = lease
-        self._run_id = run_id
+        self.run_id = run_id
         self._flush_rows = flush_rows
         self._flush_seconds = flush_seconds
         self._writer = uuid.uuid4().hex
@@ -189,7 +189,7 @@ class ResultsLog:
     def log_attempt(self, request_ids: pa.ChunkedArray | pa.Array) -> None:
         """Says, before it happens, that these requests are tried alone."""
         ids = pa.chunked_array([request_ids]) if isinstance(request_ids, pa.Array) else request_ids
-        run_ids = pa.repeat(self._run_id, len(ids))
+        run_ids = pa.repeat(self.run_id, len(ids))
         self._append_to(self._attempts, pa.table({"request_id": ids, "run_id": run_ids}))
 
     def write_run_file(self, run_id: str, name: str, content: bytes | pa.Table) -> None:
@@ -206,7 +206,7 @@ class ResultsLog:
         try:
             if not self._broken:
                 self.flush()
-                self.write_run_file(self._run_id, "end.json", self._end())
+                self.write_run_file(self.run_id, "end.json", self._end())
         finally:
             self._lease.release()
 
@@ -229,4 +229,4 @@ class ResultsLog:
             raise
 
     def _sequence(self, name: str, schema: pa.Schema) -> PartSequence:
-        return PartSequence(self._folder, name, schema, self._writer, self._run_id)
+        return PartSequence(self._folder, name, schema, self._writer, self.run_id)

@@ -1,0 +1,166 @@
+"""An output copied into few large parts: the current state only, verified against its source."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sfray.config import StorageSpec
+from sfray.errors import SpecError, StorageError
+from sfray.records import answers_schema, failures_schema
+from sfray.storage.folders import open_folder
+from sfray.storage.objects import Folder
+from sfray.storage.output_schema import passthrough_of, read_frozen_schema
+from sfray.storage.part_sequence import list_parts, read_parts
+from sfray.storage.read_results import (
+    ANSWERS,
+    FAILURES,
+    latest_rows,
+    progress_of,
+    read_sequence,
+    widened,
+)
+from sfray.storage.results_log import ResultsLog
+from sfray.storage.run_files import run_requests
+from sfray.storage.verify import VerifyReport, verify
+
+# What a part holds at most, and what of it is in memory at once.
+PART_ROWS = 100_000
+PART_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactReport:
+    """How many rows this call copied, and the proof of the whole copy."""
+
+    num_copied: int
+    proof: VerifyReport
+
+
+def compact(uri: str, to: str, storage: StorageSpec) -> CompactReport:
+    """Copies the current state of an output to another place, where runs can go on.
+
+    Every part is read back and compared as it is written; in the end the ids of both places are
+    compared and the copy is verified. Interrupted, the same call goes on where it was.
+
+    Raises:
+        SpecError: both are the same place.
+        OutputInUseError: a run writes to the copy.
+        StorageError: the output can't be read, the copy not written, or they differ.
+    """
+    source, target = open_folder(uri, storage), open_folder(to, storage)
+    if source.uri == target.uri:
+        raise SpecError(f"{source.uri} can't be compacted into itself: name another place")
+    frozen = read_frozen_schema(source)
+    if frozen is None:
+        raise StorageError(f"the output {source.uri} holds no results")
+    with ResultsLog.open(
+        to,
+        storage,
+        passthrough=passthrough_of(frozen),
+        run_id=f"compact-{uuid.uuid4().hex[:8]}",
+        flush_rows=2 * PART_ROWS,
+        flush_seconds=float("inf"),
+    ) as log:
+        _copy_requests(source, log)
+        copy = _Copy(source, target, log, frozen)
+        failed = copy.failures()
+        answered = copy.answers()
+    _compare_ids(source, target, answered, failed)
+    return CompactReport(num_copied=copy.num_copied, proof=verify(to, storage))
+
+
+class _Copy:
+    """The rows of a source on their way to the log of a target."""
+
+    def __init__(self, source: Folder, target: Folder, log: ResultsLog, frozen: pa.Schema) -> None:
+        self._source = source
+        self._target = target
+        self._log = log
+        self._frozen = frozen
+        self.num_copied = 0
+
+    def failures(self) -> pa.ChunkedArray:
+        """Copies the failures that stand; returns the ids of all in the source.
+
+        They come before the answers: what is answered meanwhile has both, and the answer counts.
+        """
+        rows = read_sequence(self._source, FAILURES, self._frozen)
+        rows = latest_rows(rows, progress_of(self._source).answered_ids)
+        keys = pa.schema([("request_id", pa.string()), ("run_id", pa.string())])
+        there = _joined(read_sequence(self._target, FAILURES, keys))
+        fresh = rows.filter(pc.invert(pc.is_in(_joined(rows), value_set=there)))
+        if fresh.num_rows:
+            schema = failures_schema(passthrough_of(self._frozen))
+            self._write(fresh, FAILURES, schema)
+        return rows["request_id"]
+
+    def answers(self) -> pa.ChunkedArray:
+        """Copies the answers; returns the ids of all in the source."""
+        schema = answers_schema(passthrough_of(self._frozen))
+        there = self._log.answered_ids()
+        ids: list[pa.Array] = []
+        for rows in self._large_tables(schema):
+            ids += rows["request_id"].chunks
+            fresh = rows.filter(pc.invert(pc.is_in(rows["request_id"], value_set=there)))
+            if fresh.num_rows:
+                self._write(fresh, ANSWERS, schema)
+        return pa.chunked_array(ids, pa.string())
+
+    def _large_tables(self, schema: pa.Schema) -> Iterator[pa.Table]:
+        waiting: list[pa.Table] = []
+        num_rows = num_bytes = 0
+        for table in read_parts(self._source, list_parts(self._source, ANSWERS), schema.names):
+            waiting.append(widened(table, self._frozen))
+            num_rows += table.num_rows
+            num_bytes += table.nbytes
+            if num_rows >= PART_ROWS or num_bytes >= PART_BYTES:
+                yield pa.concat_tables(waiting)
+                waiting, num_rows, num_bytes = [], 0, 0
+        if num_rows:
+            yield pa.concat_tables(waiting)
+
+    def _write(self, rows: pa.Table, name: str, schema: pa.Schema) -> None:
+        """Writes a part and reads it back."""
+        self._log.append(rows)
+        self._log.flush()
+        part = list_parts(self._target, name)[-1]
+        (written,) = read_parts(self._target, [part], schema.names)
+        if not written.cast(schema).equals(rows.select(schema.names).cast(schema)):
+            raise StorageError(f"{self._target.uri}/{part.info.key} is not what was written")
+        self.num_copied += rows.num_rows
+
+
+def _copy_requests(source: Folder, log: ResultsLog) -> None:
+    """What all runs were asked becomes what the copy was asked, once each."""
+    tables = list(run_requests(source))
+    if not tables:
+        return
+    requests = latest_rows(
+        pa.concat_tables(tables, promote_options="default"), pa.chunked_array([], pa.string())
+    )
+    log.write_run_file(log.run_id, "requests.parquet", requests)
+
+
+def _joined(rows: pa.Table) -> pa.ChunkedArray:
+    """A failure's identity: a run has at most one of a request."""
+    return pc.binary_join_element_wise(rows["request_id"], rows["run_id"], " ")
+
+
+def _compare_ids(
+    source: Folder, target: Folder, answered: pa.ChunkedArray, failed: pa.ChunkedArray
+) -> None:
+    there = progress_of(target)
+    failed_there = there.latest_failures["request_id"]
+    known = pa.chunked_array([*there.answered_ids.chunks, *failed_there.chunks], pa.string())
+    for ids, others in ((answered, there.answered_ids), (failed, known)):
+        missing = ids.filter(pc.invert(pc.is_in(ids, value_set=others)))
+        if len(missing):
+            raise StorageError(
+                f"{len(missing)} requests of {source.uri} are missing in {target.uri}, such as "
+                f"{missing[0]}"
+            )
