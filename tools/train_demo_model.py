@@ -2,7 +2,8 @@
 
 Stages: videos (rendered, encoded, decoded, sampled), tower, features, language; then the
 checkpoint is written in half precision and measured on videos of other seeds. `--work` keeps the
-videos and the trained tower, so that a second run begins where they are.
+videos, the trained tower and the language model as it was last, so that a run that was cut off
+goes on from there.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ TEMPLATE = ROOT / "sfray" / "prompts" / "templates" / "demo.txt"
 FIRST_TRAINING_SEED = 0
 FIRST_TEST_SEED = 900_000
 NUM_TEST_VIDEOS = 200
+BATCH_SIZE = 8
 
 
 def main() -> None:
@@ -55,11 +57,21 @@ def main() -> None:
     model = make_model()
     # Its last layer stays random: the model reads the layer before it.
     model.model.vision_tower.load_state_dict(tower.state_dict(), strict=False)
-    features = tower_features(tower, frames)
+    features = load_or_make_features(options.work / "features.npy", tower, frames)
     clock.lap("features of the frozen tower")
-    train_language(
-        model, lessons, features, FIRST_TRAINING_SEED, options.language_steps, batch_size=16
-    )
+    language_file = options.work / "language.pt"
+    if language_file.exists():
+        model.load_state_dict(torch.load(language_file, weights_only=True))
+    for _ in train_language(
+        model,
+        lessons,
+        features,
+        FIRST_TRAINING_SEED,
+        num_steps=options.language_steps,
+        batch_size=BATCH_SIZE,
+        max_seconds=60 * options.language_minutes,
+    ):
+        torch.save(model.state_dict(), language_file)
     clock.lap("projector and language model")
     save(model, tokenizer, options.output)
     right = accuracy(model, lessons, tower_features(tower, test_frames), FIRST_TEST_SEED)
@@ -92,6 +104,13 @@ def load_or_train_tower(path: Path, frames: np.ndarray, num_steps: int) -> CLIPV
     tower = train_tower(frames, FIRST_TRAINING_SEED, num_steps, batch_size=64)
     torch.save(tower.state_dict(), path)
     return tower
+
+
+def load_or_make_features(path: Path, tower: CLIPVisionModel, frames: np.ndarray) -> np.ndarray:
+    """What the tower says of all frames, float16, computed once and kept in a file."""
+    if not path.exists():
+        np.save(path, tower_features(tower, frames))
+    return np.load(path, mmap_mode="r")
 
 
 def save(
@@ -128,7 +147,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--num-videos", type=int, default=8000)
     parser.add_argument("--tower-steps", type=int, default=1500)
-    parser.add_argument("--language-steps", type=int, default=2500)
+    parser.add_argument("--language-steps", type=int, default=5000)
+    parser.add_argument("--language-minutes", type=float, default=60.0)
     return parser.parse_args()
 
 
