@@ -30,7 +30,7 @@ from sfray.storage.verify import VerifyReport, verify
 
 # What a part holds at most, and what of it is in memory at once.
 PART_ROWS = 100_000
-PART_BYTES = 256 * 2**20
+PART_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ def outcomes(
     failed: Iterable[str] = (),
     code: str = "fetch_failed",
     attempts: int = 1,
+    run_id: str = "r",
 ) -> pa.Table:
     """Rows of `outcomes_schema` for these request ids."""
     rows = [
@@ -29,7 +30,7 @@ def outcomes(
             "prompt": "What?",
             "fingerprint": "f",
             "model_id": "demo",
-            "run_id": "r",
+            "run_id": run_id,
             "attempts": attempts,
             "source": "s",
         }

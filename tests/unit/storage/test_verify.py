@@ -21,9 +21,7 @@ def run(root, run_id, asked, answered, failed=(), code="fetch_failed"):
     ) as log:
         requests = outcomes(asked).select(requests_schema(PASSTHROUGH).names)
         log.write_run_file(run_id, "requests.parquet", requests)
-        rows = outcomes(answered, failed, code)
-        index = rows.schema.get_field_index("run_id")
-        rows = rows.set_column(index, rows.schema.field(index), pa.repeat(run_id, len(rows)))
+        rows = outcomes(answered, failed, code, run_id=run_id)
         for row in range(len(rows)):
             log.append(rows.slice(row, 1))
 
