@@ -239,13 +239,13 @@ def load_job_spec(path: str | Path, overrides: tuple[str, ...] = ()) -> JobSpec:
     values = _parse_yaml(text, where=f"the job file {path}")
     if not isinstance(values, dict):
         raise SpecError(f"the job file {path} must be a mapping of keys, such as `task: caption`")
+    return parse_job_spec(values, overrides)
+
+
+def parse_job_spec(values: dict[str, Any], overrides: tuple[str, ...] = ()) -> JobSpec:
+    """Validates the values of a job file after its overrides; raises `SpecError`."""
     for override in overrides:
         _apply_override(values, override)
-    return parse_job_spec(values)
-
-
-def parse_job_spec(values: dict[str, Any]) -> JobSpec:
-    """Validates the values of a job file; raises `SpecError` with one sentence."""
     try:
         return JobSpec.model_validate(values)
     except ValidationError as error:
