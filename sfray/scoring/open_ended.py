@@ -11,9 +11,10 @@ from collections import Counter
 
 _ARTICLES = {"a", "an", "the"}
 _NUMBERS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-    "fifteen sixteen seventeen eighteen nineteen twenty"
-).split()
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen"),
+    *("eighteen", "nineteen", "twenty"),
+)
 _DIGITS = {word: str(number) for number, word in enumerate(_NUMBERS)}
 _NUMBER = re.compile(r"\d+")
 

@@ -14,7 +14,7 @@ from sfray.scoring.benchmarks.definitions import BENCHMARKS
 from sfray.scoring.bootstrap import VideoBootstrap, interval
 from sfray.scoring.metrics import ASPECTS, Row, Scored, is_answered, score, scorer_of
 
-_MISSING_CODES = ("not_found", "invalid_row")
+_MISSING_CODES = ("not_found",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +22,6 @@ class Coverage:
     """What was asked and what became of it.
 
     Attributes:
-        num_clips: of the videos; each is fetched, decoded, encoded and prefilled once, so
-            `num_saved` is how many of each of these the grouping of questions spared.
         num_videos_missing: videos that were not found.
         num_undecided: multiple-choice answers that name no option, or several; they are wrong.
         num_empty: answers without text; they are wrong.
@@ -34,8 +32,6 @@ class Coverage:
     num_answered: int
     num_videos: int
     num_videos_missing: int
-    num_clips: int
-    num_saved: int
     failures: dict[str, int]
     num_undecided: int
     num_empty: int
@@ -44,6 +40,22 @@ class Coverage:
     @property
     def share(self) -> float:
         return self.num_answered / self.num_asked if self.num_asked else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grouping:
+    """What asking a clip's questions together spared, in one output and configuration.
+
+    Attributes:
+        num_fetches_saved: questions less clips.
+        num_passes_saved: the same over what was answered: so many decodes, so many encodes and
+            so many prefills of the frames.
+    """
+
+    num_questions: int
+    num_clips: int
+    num_fetches_saved: int
+    num_passes_saved: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +86,7 @@ class Section:
     split: str | None
     source: str | None
     coverage: Coverage
+    grouping: Grouping
     lines: tuple[Line, ...]
     by_type: tuple[Line, ...]
 
@@ -90,11 +103,14 @@ def make_report(output: str, rows: Sequence[Row], verdicts: Sequence[Row]) -> li
         verdicts: the judge's log of the output; empty without a judge.
     """
     groups: dict[tuple[str, str, Scorer], list[Row]] = defaultdict(list)
+    by_fingerprint: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         groups[row["benchmark"] or "", row["fingerprint"], scorer_of(row)].append(row)
+        by_fingerprint[row["fingerprint"]].append(row)
+    grouping = {fingerprint: _grouping(asked) for fingerprint, asked in by_fingerprint.items()}
     return [
-        _section(output, name, fingerprint, scorer, asked, verdicts)
-        for (name, fingerprint, scorer), asked in sorted(groups.items())
+        _section(output, *group, asked, verdicts, grouping[group[1]])
+        for group, asked in sorted(groups.items())
     ]
 
 
@@ -105,6 +121,7 @@ def _section(
     scorer: Scorer,
     rows: list[Row],
     verdicts: Sequence[Row],
+    grouping: Grouping,
 ) -> Section:
     benchmark = BENCHMARKS.get(name)
     scored = score(rows, verdicts)
@@ -122,6 +139,7 @@ def _section(
         split=next((s.name for s in splits if s.num_questions == len(rows)), None),
         source=benchmark.source if benchmark else None,
         coverage=_coverage(rows),
+        grouping=grouping,
         lines=tuple(_with_published(line, name) for line in lines),
         by_type=tuple(_lines_by_type(scored, bootstrap)),
     )
@@ -129,7 +147,6 @@ def _section(
 
 def _coverage(rows: Sequence[Row]) -> Coverage:
     answered = [row for row in rows if is_answered(row)]
-    clips = {(r["video_id"], r["start_seconds"], r["end_seconds"]) for r in rows}
     missing = {r["video_id"] for r in rows if r["code"] in _MISSING_CODES}
     undecided = [
         r for r in answered if scorer_of(r) is Scorer.MULTIPLE_CHOICE and r["choice"] is None
@@ -139,12 +156,24 @@ def _coverage(rows: Sequence[Row]) -> Coverage:
         num_answered=len(answered),
         num_videos=len({row["video_id"] for row in rows}),
         num_videos_missing=len(missing),
-        num_clips=len(clips),
-        num_saved=len(rows) - len(clips),
         failures=dict(sorted(Counter(r["code"] for r in rows if r["code"]).items())),
         num_undecided=len(undecided),
         num_empty=sum(not row["text"].strip() for row in answered),
         num_without_reference=sum(not row["reference_answer"] for row in rows),
+    )
+
+
+def _grouping(rows: Sequence[Row]) -> Grouping:
+    answered = [row for row in rows if is_answered(row)]
+    num_clips, num_answered_clips = (
+        len({(r["video_id"], r["start_seconds"], r["end_seconds"]) for r in asked})
+        for asked in (rows, answered)
+    )
+    return Grouping(
+        num_questions=len(rows),
+        num_clips=num_clips,
+        num_fetches_saved=len(rows) - num_clips,
+        num_passes_saved=len(answered) - num_answered_clips,
     )
 
 

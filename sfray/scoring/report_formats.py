@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 
+from sfray.scoring.compare import Comparison
 from sfray.scoring.report import Line, Section
 
 _HEAD = (
@@ -20,6 +21,12 @@ _HEAD = (
     "published",
 )
 
+_CSV_HEAD = (
+    *("output", "benchmark", "split", "model_id", "fingerprint", "question_type", "metric"),
+    *("title", "value", "low", "high", "num_scored", "num_unjudged", "num_answered", "num_asked"),
+    *("coverage", "num_videos", "num_videos_missing", "failures", "published"),
+)
+
 
 def as_json(sections: Sequence[Section]) -> str:
     """All that is known, for programs."""
@@ -30,11 +37,7 @@ def as_csv(sections: Sequence[Section]) -> str:
     """One row a metric and question type; `question_type` is empty for the whole."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        "output,benchmark,split,model_id,fingerprint,question_type,metric,title,value,low,high,"
-        "num_scored,num_unjudged,num_answered,num_asked,coverage,num_videos,num_videos_missing,"
-        "failures,published".split(",")
-    )
+    writer.writerow(_CSV_HEAD)
     for section in sections:
         whole = section.coverage
         for line in (*section.lines, *section.by_type):
@@ -58,8 +61,27 @@ def as_markdown(sections: Sequence[Section]) -> str:
     if by_type:
         head = ("benchmark", "question type", "metric", "score", "95 % interval", "questions")
         parts.append("By question type\n\n" + _table(head, iter(by_type)))
-    parts.append("\n".join(f"- {note}" for section in sections for note in _notes(section)))
+    notes = [note for section in sections for note in (*_notes(section), _grouping(section))]
+    parts.append("\n".join(f"- {note}" for note in dict.fromkeys(notes)))
     return "\n\n".join(parts) + "\n"
+
+
+def comparison_markdown(comparisons: Sequence[Comparison]) -> str:
+    """One row a metric that both outputs have."""
+    head = (
+        *("benchmark", "metric", "A", "B", "B - A", "95 % interval", "p", "questions"),
+        *("B better / worse", "only A / only B"),
+    )
+    rows = (
+        (
+            *(c.benchmark or "-", c.title, f"{c.value_a:.2f}", f"{c.value_b:.2f}"),
+            *(f"{c.difference:+.2f}", f"{c.low:+.2f} to {c.high:+.2f}", f"{c.p_value:.3f}"),
+            *(str(c.num_shared), f"{c.num_better} / {c.num_worse}"),
+            f"{c.num_only_a} / {c.num_only_b}",
+        )
+        for c in comparisons
+    )
+    return _table(head, rows) + "\n"
 
 
 def _rows(section: Section) -> Iterator[tuple[str, ...]]:
@@ -100,10 +122,6 @@ def _notes(section: Section) -> Iterator[str]:
         f"{section.title}: output {section.output}, model {section.model_id or 'unknown'}, "
         f"fingerprint {section.fingerprint}{split}."
     )
-    yield (
-        f"{section.title}: {whole.num_asked} questions on {whole.num_clips} clips; grouping them "
-        f"saved {whole.num_saved} each of fetches, decodes, encodes and prefills."
-    )
     if whole.num_answered < whole.num_asked:
         yield f"{section.title}: what was asked and not answered counts as wrong."
     if whole.num_undecided:
@@ -120,6 +138,16 @@ def _notes(section: Section) -> Iterator[str]:
         )
     if section.source:
         yield f"{section.title}: published numbers from {section.source}."
+
+
+def _grouping(section: Section) -> str:
+    """The same for all sections of an output and configuration."""
+    known = section.grouping
+    return (
+        f"{section.output}: {known.num_questions} questions on {known.num_clips} clips; asking "
+        f"them together saved {known.num_fetches_saved} fetches, and {known.num_passes_saved} "
+        "each of decodes, encodes and prefills."
+    )
 
 
 def _table(head: Sequence[str], rows: Iterator[tuple[str, ...]]) -> str:

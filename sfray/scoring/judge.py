@@ -1,0 +1,310 @@
+"""An LLM as judge, over any OpenAI-compatible endpoint.
+
+Every verdict is logged with the judge's name, the prompts' fingerprint and its raw reply, so that
+a judgement can be read again, and is never asked for twice. What an endpoint didn't answer after
+retries is not logged and is asked for by the next call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+import tenacity
+
+from sfray.errors import RunError
+from sfray.scoring.judge_log import JudgeLog
+from sfray.scoring.judge_prompts import JudgePrompts, Verdict, read_verdict
+from sfray.scoring.metrics import ASPECTS, Row, is_answered, judge_units
+
+logger = logging.getLogger("sfray")
+
+_MAX_REPLIES = 3
+_MAX_REPLY_TOKENS = 200
+_MAX_MALFORMED = 3
+_UNITS_PER_PART = 100
+_SECONDS_PER_PART = 15.0
+# So many requests in a row without any answer: the endpoint is down, not busy.
+_MAX_LOST_IN_A_ROW = 20
+
+
+class JudgeError(RunError):
+    """The judge's endpoint refuses all requests or can't be reached."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeSpec:
+    """The judge and how hard it may be worked.
+
+    Attributes:
+        max_retries: of one request after a passing fault (429, 5xx, a cut connection).
+        requests_per_minute: None doesn't limit them.
+    """
+
+    model: str
+    base_url: str | None
+    api_key: str
+    concurrency: int = 8
+    requests_per_minute: float | None = None
+    max_retries: int = 6
+    timeout_seconds: float = 60.0
+
+
+@dataclass(slots=True)
+class JudgeSummary:
+    """What one call did.
+
+    Attributes:
+        num_wanted: verdicts that the answers call for.
+        num_known: of these, logged by earlier calls.
+        num_refused, num_unreadable: new ones that the judge would not or could not give; they
+            are logged, so that they are not asked for again, and count as wrong.
+        num_lost: not answered after all retries; the next call asks again.
+    """
+
+    num_wanted: int = 0
+    num_known: int = 0
+    num_judged: int = 0
+    num_refused: int = 0
+    num_unreadable: int = 0
+    num_lost: int = 0
+    num_prompt_tokens: int = 0
+    num_completion_tokens: int = 0
+
+    def cost(self, per_million_prompt: float, per_million_completion: float) -> float:
+        """What the tokens of this call cost, in the prices' currency."""
+        return (
+            self.num_prompt_tokens * per_million_prompt
+            + self.num_completion_tokens * per_million_completion
+        ) / 1e6
+
+
+def judge(
+    rows: Sequence[Row],
+    log: JudgeLog,
+    spec: JudgeSpec,
+    prompts: JudgePrompts,
+    on_progress: Callable[[JudgeSummary], None] = lambda _: None,
+) -> JudgeSummary:
+    """Judges all answers that are not judged yet by this model with these prompts.
+
+    Args:
+        rows: results with the report's columns.
+
+    Raises:
+        JudgeError: the endpoint refuses the key or the model, or does not answer at all.
+    """
+    known = {
+        (row["request_id"], row["aspect"])
+        for row in log.rows()
+        if row["judge_model"] == spec.model and row["prompt_fingerprint"] == prompts.fingerprint
+    }
+    tasks = [
+        (aspect, unit)
+        for aspect in ("answer", *ASPECTS)
+        for unit in judge_units(rows, aspect)
+        if _is_judgeable(aspect, unit)
+    ]
+    summary = JudgeSummary(num_wanted=len(tasks))
+    open_tasks = [task for task in tasks if (task[1][0]["request_id"], task[0]) not in known]
+    summary.num_known = len(tasks) - len(open_tasks)
+    asyncio.run(_Judging(log, spec, prompts, summary, on_progress).run(open_tasks))
+    return summary
+
+
+def _is_judgeable(aspect: str, unit: Sequence[Row]) -> bool:
+    """An answer without text needs no judge: it is wrong. A pair needs both of its answers."""
+    complete = len(unit) == (2 if aspect == "consistency" else 1)
+    return complete and all(is_answered(row) and row["text"].strip() for row in unit)
+
+
+class _Judging:
+    """One call of `judge`: workers that share a queue, and what they found so far."""
+
+    def __init__(
+        self,
+        log: JudgeLog,
+        spec: JudgeSpec,
+        prompts: JudgePrompts,
+        summary: JudgeSummary,
+        on_progress: Callable[[JudgeSummary], None],
+    ) -> None:
+        self._log = log
+        self._spec = spec
+        self._prompts = prompts
+        self._summary = summary
+        self._on_progress = on_progress
+        self._waiting: list[dict[str, Any]] = []
+        self._last_put = time.monotonic()
+        self._next_start = 0.0
+        self._lost_in_a_row = 0
+
+    async def run(self, tasks: Sequence[tuple[str, Sequence[Row]]]) -> None:
+        queue = iter(tasks)
+        spec = self._spec
+        client = openai.AsyncOpenAI(
+            base_url=spec.base_url,
+            api_key=spec.api_key,
+            max_retries=spec.max_retries,
+            timeout=spec.timeout_seconds,
+        )
+        try:
+            async with client, asyncio.TaskGroup() as group:
+                for _ in range(min(spec.concurrency, len(tasks))):
+                    group.create_task(self._work(client, queue))
+        except* RunError as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            self._log.append(self._waiting)
+
+    async def _work(self, client: openai.AsyncOpenAI, queue: Any) -> None:
+        for aspect, unit in queue:
+            row = await self._judge_one(client, aspect, unit)
+            if row is None:
+                continue
+            self._waiting.append(row)
+            waited = time.monotonic() - self._last_put
+            if len(self._waiting) >= _UNITS_PER_PART or waited > _SECONDS_PER_PART:
+                rows, self._waiting = self._waiting, []
+                self._last_put = time.monotonic()
+                self._log.append(rows)
+            self._on_progress(self._summary)
+
+    async def _judge_one(
+        self, client: openai.AsyncOpenAI, aspect: str, unit: Sequence[Row]
+    ) -> dict[str, Any] | None:
+        """The log's row on a unit; None if the endpoint gave no answer."""
+        summary = self._summary
+        row: dict[str, Any] = {
+            "request_id": unit[0]["request_id"],
+            "pair_request_id": unit[1]["request_id"] if len(unit) > 1 else None,
+            "aspect": aspect,
+            "judge_model": self._spec.model,
+            "prompt_fingerprint": self._prompts.fingerprint,
+            "num_prompt_tokens": 0,
+            "num_completion_tokens": 0,
+        }
+        messages = self._prompts.messages(aspect, unit)
+        for num_replies in range(1, _MAX_REPLIES + 1):
+            reply = await self._ask(client, messages)
+            if reply is None:
+                summary.num_lost += 1
+                return None
+            for name in ("num_prompt_tokens", "num_completion_tokens"):
+                row[name] += getattr(reply, name)
+                setattr(summary, name, getattr(summary, name) + getattr(reply, name))
+            row |= {
+                "num_replies": num_replies,
+                "raw_reply": reply.text,
+                "answering_model": reply.model,
+            }
+            if reply.refused:
+                summary.num_refused += 1
+                return row | {"status": "refused"}
+            verdict = read_verdict(reply.text, aspect)
+            if verdict is not None:
+                summary.num_judged += 1
+                return row | _verdict_columns(verdict)
+            messages = [
+                *messages,
+                {"role": "assistant", "content": reply.text},
+                {"role": "user", "content": self._prompts.repair},
+            ]
+        summary.num_unreadable += 1
+        return row | {"status": "unreadable"}
+
+    async def _ask(
+        self, client: openai.AsyncOpenAI, messages: list[dict[str, str]]
+    ) -> _Reply | None:
+        try:
+            reply = await self._complete(client, messages)
+        except openai.APIStatusError as error:
+            if _is_content_filter(error):
+                return _Reply("", True, self._spec.model, 0, 0)
+            if error.status_code < 500 and error.status_code not in (408, 409, 429):
+                raise JudgeError(
+                    f"the judge's endpoint refuses requests for model {self._spec.model!r} with "
+                    f"status {error.status_code}"
+                ) from error
+            self._note_lost(error)
+            return None
+        except (openai.APIConnectionError, openai.APIResponseValidationError, ValueError) as error:
+            self._note_lost(error)
+            return None
+        self._lost_in_a_row = 0
+        return reply
+
+    @tenacity.retry(
+        retry=tenacity.retry_if_exception_type((ValueError, openai.APIResponseValidationError)),
+        stop=tenacity.stop_after_attempt(_MAX_MALFORMED),
+        wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),
+        reraise=True,
+    )
+    async def _complete(self, client: openai.AsyncOpenAI, messages: list[dict[str, str]]) -> _Reply:
+        """One reply; a body that is no completion is asked for again, as other faults are by the
+        client itself."""
+        await self._wait_for_turn()
+        completion = await client.chat.completions.create(
+            model=self._spec.model,
+            messages=messages,  # type: ignore[arg-type]
+            temperature=0,
+            max_tokens=_MAX_REPLY_TOKENS,
+        )
+        return _reply_of(completion)
+
+    def _note_lost(self, error: Exception) -> None:
+        self._lost_in_a_row += 1
+        logger.warning("the judge did not answer: %s", type(error).__name__)
+        if self._lost_in_a_row >= _MAX_LOST_IN_A_ROW:
+            raise JudgeError(
+                f"the judge did not answer {self._lost_in_a_row} requests in a row, retries "
+                f"included; the last fault was {type(error).__name__}"
+            ) from error
+
+    async def _wait_for_turn(self) -> None:
+        """Spaces requests evenly where their rate is limited."""
+        if self._spec.requests_per_minute is None:
+            return
+        start = max(time.monotonic(), self._next_start)
+        self._next_start = start + 60.0 / self._spec.requests_per_minute
+        await asyncio.sleep(start - time.monotonic())
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    text: str
+    refused: bool
+    model: str
+    num_prompt_tokens: int
+    num_completion_tokens: int
+
+
+def _reply_of(completion: Any) -> _Reply:
+    """The reply in a completion; raises `ValueError` if it isn't one, as from a broken server."""
+    choices = getattr(completion, "choices", None)
+    if not choices or getattr(choices[0], "message", None) is None:
+        raise ValueError("the endpoint's answer holds no message")
+    choice, usage = choices[0], completion.usage
+    refusal = getattr(choice.message, "refusal", None)
+    return _Reply(
+        text=choice.message.content or refusal or "",
+        refused=bool(refusal) or choice.finish_reason == "content_filter",
+        model=completion.model or "",
+        num_prompt_tokens=usage.prompt_tokens if usage else 0,
+        num_completion_tokens=usage.completion_tokens if usage else 0,
+    )
+
+
+def _is_content_filter(error: openai.APIStatusError) -> bool:
+    return error.status_code == 400 and getattr(error, "code", None) == "content_filter"
+
+
+def _verdict_columns(verdict: Verdict) -> dict[str, Any]:
+    return {"status": "judged", "verdict": verdict.correct, "score": verdict.score}
