@@ -21,26 +21,31 @@ def option_lines(options: Sequence[str]) -> str:
 def parse_choice(text: str, options: Sequence[str]) -> str | None:
     """The letter of the option that an answer names, or None if it names none or several.
 
-    Tried in this order: a leading letter (`B`, `B.`, `B) blue`), a letter in brackets (`(B)`),
-    `the answer is B`, the text of one option, in full or as the only one that occurs.
+    Tried in this order: letters in brackets (`(B)`), a leading letter (`B`, `B.`, `B) blue`),
+    `the answer is B`, the text of an option, in full or anywhere in the answer. An option whose
+    text is part of another named one (`blue` in `dark blue`) doesn't count.
     """
     letters = ascii_uppercase[: len(options)]
-    stripped = text.strip()
-    for pattern in (_LEADING, _BRACKETED, _SAID):
-        named = {found.upper() for found in pattern.findall(stripped)} & set(letters)
-        if len(named) == 1:
-            return named.pop()
+    for pattern in (_BRACKETED, _LEADING, _SAID):
+        named = {found.upper() for found in pattern.findall(text.strip())} & set(letters)
         if named:
-            return None
-    said = _plain(stripped)
-    whole = [letter for letter, o in zip(letters, options, strict=True) if _plain(o) == said]
-    if not whole:
-        whole = [
-            letter
-            for letter, o in zip(letters, options, strict=True)
-            if _plain(o) and re.search(rf"\b{re.escape(_plain(o))}\b", said)
-        ]
-    return whole[0] if len(whole) == 1 else None
+            return named.pop() if len(named) == 1 else None
+    said = _plain(text)
+    plain = {letter: _plain(option) for letter, option in zip(letters, options, strict=True)}
+    whole = [letter for letter, option in plain.items() if option and option == said]
+    if len(whole) == 1:
+        return whole[0]
+    inside = [letter for letter, option in plain.items() if option and _holds(said, option)]
+    longest = [
+        letter
+        for letter in inside
+        if not any(plain[o] != plain[letter] and _holds(plain[o], plain[letter]) for o in inside)
+    ]
+    return longest[0] if len(longest) == 1 else None
+
+
+def _holds(text: str, part: str) -> bool:
+    return re.search(rf"\b{re.escape(part)}\b", text) is not None
 
 
 def _plain(text: str) -> str:

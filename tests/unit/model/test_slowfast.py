@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from sfray.pooling import SlowFastPooling, SlowPool
 from sfray.model.slowfast import pool_slow_fast
+from sfray.pooling import SlowFastPooling, SlowPool
 
 GRID = (4, 6)
 
