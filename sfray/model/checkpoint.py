@@ -40,51 +40,73 @@ def checkpoint_identity(model: ModelSpec, storage: StorageSpec) -> tuple[str, st
 
 
 def checkpoint_folder(model: ModelSpec) -> Path:
-    """The local folder of a model's files; a hub model is fetched first.
+    """The local folder of a model's files; a hub model is fetched first, once a node.
 
     Raises:
         CheckpointError: the model can't be had, or holds no safetensors.
     """
-    folder = demo_folder() if model.id == DEMO else Path(model.id)
-    if model.id in PRESETS and not folder.is_dir():
-        folder = _from_hub(model)
+    folder = _local_folder(model) or _from_hub(model, ["*.json", _WEIGHTS])
     if not any(folder.glob(_WEIGHTS)):
         raise CheckpointError(f"{folder} holds no weights in the safetensors format")
     return folder
 
 
-def _from_hub(model: ModelSpec) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+def check_checkpoint(spec: JobSpec, num_tokens: int) -> None:
+    """Checks that a model is there and fits the job, before any video is decoded.
 
-    try:
-        path = snapshot_download(
-            model.id,
-            revision=model.revision,
-            allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"],
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(
-            f"the model {model.id!r} could not be fetched from the hub: {type(error).__name__}; "
-            "put its folder's path into model.id to run without the hub"
-        ) from error
-    return Path(path)
+    Of a hub model the driver fetches the small files only: its node may hold no replica.
 
+    Args:
+        num_tokens: visual tokens and tokens of the answer that a request needs.
 
-def check_checkpoint(spec: JobSpec) -> None:
-    """Checks that the weights are there and fit the job, before any video is decoded."""
+    Raises:
+        CheckpointError: one sentence.
+    """
     profile = model_profile(spec.model, spec.storage)
-    folder = checkpoint_folder(spec.model)
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        files = set(json.loads(index.read_text())["weight_map"].values())
-        missing = sorted(name for name in files if not (folder / name).exists())
-        if missing:
-            raise CheckpointError(f"{folder} lacks {missing[0]}, which its index names")
-    if not (folder / "tokenizer.json").exists():
-        raise CheckpointError(f"{folder} holds no tokenizer.json")
+    folder = _local_folder(spec.model)
+    if folder is None:
+        folder = _from_hub(spec.model, ["*.json"])
+    else:
+        checkpoint_folder(spec.model)
+        _check_index(folder)
+    for name in ("tokenizer.json", "preprocessor_config.json"):
+        if not (folder / name).exists():
+            raise CheckpointError(f"{folder} holds no {name}")
     if profile.image_size % profile.patch_size:
         raise CheckpointError(
             f"{folder}: images of {profile.image_size} pixels don't divide into patches of "
             f"{profile.patch_size}"
         )
+    if num_tokens >= profile.max_position_embeddings:
+        raise CheckpointError(
+            f"a request needs {num_tokens} tokens for its frames and its answer, but the model "
+            f"has room for {profile.max_position_embeddings}: lower sampling.num_frames, "
+            "pooling.num_slow_frames or generation.max_new_tokens"
+        )
+
+
+def _local_folder(model: ModelSpec) -> Path | None:
+    folder = demo_folder() if model.id == DEMO else Path(model.id)
+    return folder if folder.is_dir() or model.id not in PRESETS else None
+
+
+def _check_index(folder: Path) -> None:
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        missing = sorted(name for name in files if not (folder / name).exists())
+        if missing:
+            raise CheckpointError(f"{folder} lacks {missing[0]}, which its index names")
+
+
+def _from_hub(model: ModelSpec, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model.id, revision=model.revision, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"the model {model.id!r} could not be fetched from the hub ({type(error).__name__}); "
+            "put the path of its folder into model.id to run without the hub"
+        ) from error

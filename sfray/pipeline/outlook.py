@@ -11,12 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from sfray.config import JobSpec
-from sfray.errors import RunError
-from sfray.model.presets import resolve_sampling_and_pooling
-from sfray.model.prompt_tokens import PromptTokenizer
-from sfray.pipeline.plan import JobPlan, make_plan
+from sfray.pipeline.plan import JobPlan, make_plan, prompt_tokenizer
 from sfray.pipeline.work_items import clip_starts
-from sfray.pooling import SlowFastPooling
 from sfray.storage.read_results import read_progress
 
 # Prompts are alike but for their questions: the longest of them tell the rest.
@@ -86,7 +82,6 @@ def outlook(spec: JobSpec, limit: int | None = None) -> Outlook:
     for_good = failures.filter(pc.invert(failures["transient"]))["request_id"]
     failed = pc.and_not(pc.is_in(ids, value_set=for_good), answered)
     to_do = requests.table.filter(pc.invert(pc.or_(answered, failed)))
-    num_frames, pooling = resolve_sampling_and_pooling(plan.spec, plan.profile)
     return Outlook(
         plan=plan,
         num_rows=requests.num_rows,
@@ -98,8 +93,8 @@ def outlook(spec: JobSpec, limit: int | None = None) -> Outlook:
         num_to_do=to_do.num_rows,
         num_videos_to_do=len(clip_starts(to_do)),
         problems=_problems(requests.failures),
-        num_frames=num_frames,
-        num_visual_tokens=_visual_tokens(plan, num_frames, pooling),
+        num_frames=plan.spec.sampling.num_frames or plan.profile.num_frames,
+        num_visual_tokens=plan.num_visual_tokens,
         num_prompt_tokens=_longest_prompt(plan),
         max_positions=plan.profile.max_position_embeddings,
     )
@@ -114,18 +109,13 @@ def _problems(failures: pa.Table) -> dict[str, tuple[int, str]]:
     return {code: (number, messages[code]) for code, number in codes.items()}
 
 
-def _visual_tokens(plan: JobPlan, num_frames: int, pooling: SlowFastPooling) -> int:
-    return pooling.num_visual_tokens(num_frames, plan.profile.patch_grid)
-
-
 def _longest_prompt(plan: JobPlan) -> int | None:
     """Text tokens of the longest prompt, or None where no tokenizer is at hand."""
     table = plan.requests.table
     if not table.num_rows:
         return 0
-    try:
-        tokenizer = PromptTokenizer.load(plan.spec.model, plan.spec.storage)
-    except RunError:
+    tokenizer = prompt_tokenizer(plan)
+    if tokenizer is None:
         return None
     lengths = pc.utf8_length(table["prompt"])
     longest = table.take(pc.sort_indices(lengths, sort_keys=[("", "descending")]))

@@ -8,14 +8,20 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from sfray.config import JobSpec
+from sfray.errors import CheckpointError
 from sfray.model.checkpoint import checkpoint_identity
 from sfray.model.presets import ModelProfile, model_profile, resolve_sampling_and_pooling
-from sfray.pipeline.requests import PlannedRequests, plan_requests
+from sfray.model.prompt_tokens import PromptTokenizer
+from sfray.pipeline.prompt_length import too_long
+from sfray.pipeline.requests import PlannedRequests, plan_requests, row_failure
 from sfray.prompts.templates import Template, load_template
 from sfray.records import RunIdentity
 
@@ -41,6 +47,12 @@ class JobPlan:
         """Requests and manifest rows that failed to become one."""
         return self.requests.table.num_rows + self.requests.failures.num_rows
 
+    @property
+    def num_visual_tokens(self) -> int:
+        """Of a clip with as many frames as asked for; shorter ones have fewer."""
+        num_frames, pooling = resolve_sampling_and_pooling(self.spec, self.profile)
+        return pooling.num_visual_tokens(num_frames, self.profile.patch_grid)
+
 
 def make_plan(spec: JobSpec, limit: int | None = None) -> JobPlan:
     """Resolves a job and reads its manifest.
@@ -65,7 +77,35 @@ def make_plan(spec: JobSpec, limit: int | None = None) -> JobPlan:
     requests = plan_requests(spec, run)
     if limit is not None:
         requests = requests.first(limit)
-    return JobPlan(spec=spec, profile=profile, template=template, run=run, requests=requests)
+    plan = JobPlan(spec=spec, profile=profile, template=template, run=run, requests=requests)
+    return _without_long_prompts(plan)
+
+
+def _without_long_prompts(plan: JobPlan) -> JobPlan:
+    tokenizer = prompt_tokenizer(plan)
+    if tokenizer is None:
+        return plan
+    table = plan.requests.table
+    num_other = plan.num_visual_tokens + plan.spec.generation.max_new_tokens
+    reasons = too_long(table, plan.template, tokenizer, plan.profile, num_other)
+    if not reasons:
+        return plan
+    rows = table.take(list(reasons)).to_pylist()
+    failures = [
+        row_failure(row, "prompt_too_long", why, plan.spec, plan.run)
+        for row, why in zip(rows, reasons.values(), strict=True)
+    ]
+    kept = np.ones(table.num_rows, dtype=bool)
+    kept[list(reasons)] = False
+    return replace(plan, requests=plan.requests.failing(failures, pa.array(kept)))
+
+
+def prompt_tokenizer(plan: JobPlan) -> PromptTokenizer | None:
+    """The model's tokenizer, or None where it isn't on this machine."""
+    try:
+        return PromptTokenizer.load(plan.spec.model, plan.spec.storage)
+    except CheckpointError:
+        return None
 
 
 def resolved_spec(spec: JobSpec, profile: ModelProfile) -> JobSpec:

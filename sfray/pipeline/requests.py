@@ -47,6 +47,15 @@ class PlannedRequests:
         table = self.table.slice(0, limit)
         return replace(self, table=table, failures=self.failures.slice(0, limit - table.num_rows))
 
+    def failing(self, failures: list[dict[str, Any]], kept: pa.Array) -> PlannedRequests:
+        """With further failures, and only the kept requests."""
+        added = pa.Table.from_pylist(failures, schema=self.failures.schema)
+        return replace(
+            self,
+            table=self.table.filter(kept),
+            failures=pa.concat_tables([self.failures, added]),
+        )
+
 
 def plan_requests(spec: JobSpec, run: RunIdentity) -> PlannedRequests:
     """Reads the manifest and says what it asks for.
@@ -62,7 +71,7 @@ def plan_requests(spec: JobSpec, run: RunIdentity) -> PlannedRequests:
     for batch in manifest.batches():
         num_rows += batch.num_rows
         kept, rejected = _split_invalid(batch, spec, run)
-        failures += [_row_failure(row, "invalid_row", why, spec, run) for row, why in rejected]
+        failures += [row_failure(row, "invalid_row", why, spec, run) for row, why in rejected]
         tables += [t.cast(planned_schema) for t in _expand(kept, spec, run, passthrough)]
     table = pa.concat_tables(tables) if tables else planned_schema.empty_table()
     _check_one_uri_a_video(table)
@@ -72,7 +81,7 @@ def plan_requests(spec: JobSpec, run: RunIdentity) -> PlannedRequests:
             f"question id {row['prompt_id']!r} of video {row['video_id']!r} stands in several "
             "rows with different content"
         )
-        failures.append(_row_failure(row, "duplicate_request", why, spec, run))
+        failures.append(row_failure(row, "duplicate_request", why, spec, run))
     return PlannedRequests(
         table=_grouped(table),
         failures=pa.Table.from_pylist(failures, schema=outcomes_schema(passthrough)),
@@ -209,7 +218,7 @@ def _content_id(question: str, options: list[str] | None, answer: str | None) ->
     return "q-" + _digest([question, options, answer])[:12]
 
 
-def _row_failure(
+def row_failure(
     row: dict[str, Any], code: str, why: str, spec: JobSpec, run: RunIdentity
 ) -> dict[str, Any]:
     """The failure row of a manifest row; its id is a hash of the row."""

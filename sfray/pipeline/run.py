@@ -84,7 +84,9 @@ def run_job(
         run = _Run(plan, log, console)
         if run.num_pending:
             if stages is None:
-                check_checkpoint(plan.spec)
+                check_checkpoint(
+                    plan.spec, plan.num_visual_tokens + plan.spec.generation.max_new_tokens
+                )
                 stages = plan_stages(plan)
             run.log_what_is_asked()
             with make_display(console) as display:
