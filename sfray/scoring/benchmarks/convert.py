@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -211,19 +212,17 @@ def _unique_ids(questions: list[Question]) -> tuple[list[str], int]:
     """An id for each question, no two alike: the source's, else made of it."""
     given = [q.unique_id or f"{q.row.file}/{q.row.number}" for q in questions]
     times = Counter(given)
-    seen: Counter[str] = Counter()
+    taken = {base for base, number in times.items() if number == 1}
     ids = []
     for question, base in zip(questions, given, strict=True):
         if times[base] > 1:
-            base = f"{base}/{_place(question)}"
-        seen[base] += 1
-        ids.append(base if seen[base] == 1 else f"{base}#{seen[base]}")
+            shared = f"{base}/{question.video or question.row.file}"
+            numbered = (f"{shared}#{number}" for number in count(2))
+            base = next(i for i in chain([shared], numbered) if i not in taken)
+            taken.add(base)
+        ids.append(base)
     made = sum(i != q.source_id for i, q in zip(ids, questions, strict=True))
     return ids, made
-
-
-def _place(question: Question) -> str:
-    return question.video or question.row.file
 
 
 class _Videos:

@@ -85,10 +85,10 @@ def _question(
     columns = benchmark.columns
     video = _text(row.first(columns.video), row, repairs)
     source_id = _text(row.first(columns.question_id), row, repairs)
-    unique = _text(row.first(columns.unique_id), row, repairs) or source_id
-    if options and video and unique and unique != video:
+    unique = _text(row.first(columns.unique_id), row, repairs)
+    if unique is None and options and video and source_id:
         # NExT-QA numbers questions per video, and its copies write both numbers as one.
-        unique = f"{video}_{unique.removeprefix(video).lstrip('_')}"
+        unique = f"{video}_{source_id.removeprefix(video).lstrip('_')}"
     return Question(
         row=row,
         video=video,
@@ -96,7 +96,7 @@ def _question(
         options=options,
         answer=answer,
         source_id=source_id,
-        unique_id=unique,
+        unique_id=unique or source_id,
         question_type=_text(row.first(columns.question_type), row, repairs),
         scorer=Scorer.MULTIPLE_CHOICE if options else benchmark.scorer,
     )

@@ -1,0 +1,196 @@
+from collections import Counter
+
+import pytest
+from aiohttp import web
+
+from sfray.config import StorageSpec
+from sfray.scoring import judge as judge_module
+from sfray.scoring.judge import JudgeError, JudgeSpec, judge
+from sfray.scoring.judge_log import JudgeLog
+from sfray.scoring.judge_prompts import load_prompts
+from sfray.scoring.report import make_report
+from sfray.storage.folders import open_folder
+from tests.integration.judge_server import CUT, completion, fault, judge_server
+from tests.unit.scoring.rows import row
+
+YES = '{"correct": "yes", "score": 5}'
+NO = '{"correct": "no", "score": 0}'
+
+
+def _judge(folder, server, rows, **options):
+    values = {"model": "j", "base_url": server.url, "api_key": "secret-key", "concurrency": 4}
+    spec = JudgeSpec(**values | options)
+    log = JudgeLog(open_folder(str(folder), StorageSpec()))
+    return judge(rows, log, spec, load_prompts())
+
+
+def _logged(folder):
+    return JudgeLog(open_folder(str(folder), StorageSpec())).rows()
+
+
+def _by_answer(_, body):
+    return YES if "Candidate's answer: dog" in body["messages"][1]["content"] else NO
+
+
+def test_answers_are_judged_and_what_was_asked_is_kept(tmp_path):
+    rows = [row(n, text="dog" if n % 2 else "cat") for n in range(20)]
+    rows += [row(20, text="  "), row(21, code="not_found"), row(22, reference_answer=None)]
+    with judge_server(_by_answer) as server:
+        summary = _judge(tmp_path, server, rows)
+    assert (summary.num_wanted, summary.num_judged, summary.num_lost) == (20, 20, 0)
+    assert len(server.requests) == 20
+    assert {body["temperature"] for body in server.requests} == {0}
+    logged = _logged(tmp_path)
+    assert {r["request_id"] for r in logged} == {f"r{n}" for n in range(20)}
+    assert {r["judge_model"] for r in logged} == {"j"}
+    assert {r["prompt_fingerprint"] for r in logged} == {load_prompts().fingerprint}
+    assert {r["raw_reply"] for r in logged} == {YES, NO}
+    assert (summary.num_prompt_tokens, summary.num_completion_tokens) == (200, 100)
+    assert summary.cost(1e6, 2e6) == 200 + 200
+    (section,) = make_report("out", rows, logged)
+    accuracy = next(line for line in section.lines if line.metric == "judge_accuracy")
+    assert accuracy.value == pytest.approx(100 * 10 / 22)
+    assert accuracy.num_open == 0
+
+
+def test_nothing_is_judged_twice_and_new_answers_are(tmp_path):
+    with judge_server(_by_answer) as server:
+        _judge(tmp_path, server, [row(n) for n in range(5)])
+        summary = _judge(tmp_path, server, [row(n) for n in range(8)])
+    assert (summary.num_known, summary.num_judged) == (5, 3)
+    assert len(server.requests) == 8
+    assert max(Counter(r["request_id"] for r in _logged(tmp_path)).values()) == 1
+
+
+def test_another_judge_judges_anew(tmp_path):
+    with judge_server(_by_answer) as server:
+        _judge(tmp_path, server, [row(0)])
+        _judge(tmp_path, server, [row(0)], model="k")
+    assert [r["judge_model"] for r in _logged(tmp_path)] == ["j", "k"]
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        lambda: fault(429),
+        lambda: fault(500),
+        lambda: fault(503),
+        lambda: CUT,
+        lambda: web.Response(text="{half of", content_type="application/json"),
+        lambda: web.Response(text="<html>busy</html>", content_type="text/html"),
+        lambda: web.json_response({"choices": []}),
+    ],
+    ids=["429", "500", "503", "cut", "malformed", "html", "empty"],
+)
+def test_passing_faults_are_ridden_out(tmp_path, trouble):
+    rows = [row(n) for n in range(12)]
+    script = lambda number, body: trouble() if number % 3 == 1 else YES  # noqa: E731
+    with judge_server(script) as server:
+        summary = _judge(tmp_path, server, rows)
+    assert (summary.num_judged, summary.num_lost) == (12, 0)
+    logged = _logged(tmp_path)
+    assert sorted(r["request_id"] for r in logged) == sorted(r["request_id"] for r in rows)
+
+
+def test_what_stays_unanswered_is_asked_again_by_the_next_call(tmp_path):
+    def script(_, body):
+        return fault(500) if "question 1?" in body["messages"][1]["content"] else YES
+
+    rows = [row(n) for n in range(3)]
+    with judge_server(script) as server:
+        summary = _judge(tmp_path, server, rows, max_retries=1)
+    assert (summary.num_judged, summary.num_lost) == (2, 1)
+    (section,) = make_report("out", rows, _logged(tmp_path))
+    assert section.lines[0].num_open == 1
+    with judge_server(_by_answer) as server:
+        summary = _judge(tmp_path, server, rows)
+    assert len(server.requests) == 1
+    assert (summary.num_known, summary.num_judged) == (2, 1)
+
+
+def test_an_unreadable_reply_is_asked_to_be_repaired(tmp_path):
+    def script(number, body):
+        return "I'd say yes, 5" if number == 1 else YES
+
+    with judge_server(script) as server:
+        summary = _judge(tmp_path, server, [row(0)])
+    assert summary.num_judged == 1
+    second = server.requests[1]["messages"]
+    assert second[2] == {"role": "assistant", "content": "I'd say yes, 5"}
+    assert second[3]["content"] == load_prompts().repair
+    assert _logged(tmp_path)[0]["num_replies"] == 2
+
+
+def test_what_stays_unreadable_is_logged_as_such_and_counts_as_wrong(tmp_path):
+    with judge_server(lambda *_: "Sorry, I can't do that.") as server:
+        summary = _judge(tmp_path, server, [row(0)])
+        assert (summary.num_unreadable, len(server.requests)) == (1, 3)
+        assert _judge(tmp_path, server, [row(0)]).num_known == 1
+        assert len(server.requests) == 3
+    (logged,) = _logged(tmp_path)
+    assert (logged["status"], logged["verdict"]) == ("unreadable", None)
+    assert logged["raw_reply"] == "Sorry, I can't do that."
+    (section,) = make_report("out", [row(0)], [logged])
+    assert (section.lines[0].value, section.lines[0].num_open) == (0.0, 0)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        lambda: web.json_response(completion(None, "j", refusal="I won't.")),
+        lambda: web.json_response(completion("", "j", finish_reason="content_filter")),
+        lambda: fault(400, "content_filter"),
+    ],
+    ids=["refusal", "filtered reply", "filtered request"],
+)
+def test_refusals_are_told_apart(tmp_path, refusal):
+    with judge_server(lambda *_: refusal()) as server:
+        summary = _judge(tmp_path, server, [row(0)])
+    assert summary.num_refused == 1
+    assert _logged(tmp_path)[0]["status"] == "refused"
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_an_endpoint_that_refuses_all_stops_the_judging(tmp_path, status):
+    with judge_server(lambda *_: fault(status)) as server, pytest.raises(JudgeError) as raised:
+        _judge(tmp_path, server, [row(n) for n in range(50)])
+    assert f"status {status}" in str(raised.value)
+    assert "secret-key" not in str(raised.value)
+    assert len(server.requests) < 10
+
+
+def test_an_endpoint_that_is_down_stops_the_judging_and_keeps_what_was_judged(tmp_path):
+    script = lambda number, _: YES if number <= 5 else fault(500)  # noqa: E731
+    rows = [row(n) for n in range(200)]
+    with judge_server(script) as server, pytest.raises(JudgeError, match="20 requests in a row"):
+        _judge(tmp_path, server, rows, max_retries=0)
+    assert len(_logged(tmp_path)) == 5
+    with judge_server(_by_answer) as server:
+        assert _judge(tmp_path, server, rows).num_known == 5
+        assert len(server.requests) == 195
+
+
+def test_parts_are_put_as_the_judging_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr(judge_module, "_UNITS_PER_PART", 4)
+    with judge_server(_by_answer) as server:
+        _judge(tmp_path, server, [row(n) for n in range(10)])
+    assert len(list((tmp_path / "verdicts").glob("*.parquet"))) == 3
+    assert len(_logged(tmp_path)) == 10
+
+
+def test_vcgbench_answers_are_judged_by_their_aspects(tmp_path):
+    values = {"benchmark": "vcgbench", "scorer": "generation"}
+    rows = [
+        row(0, question_type="generic", **values),
+        row(1, question_type="temporal", **values),
+        row(2, question_type="consistency", pair_id="p", **values),
+        row(3, question_type="consistency", pair_id="p", **values),
+    ]
+    with judge_server(lambda *_: '{"score": 4}') as server:
+        summary = _judge(tmp_path, server, rows)
+    assert summary.num_judged == 5
+    logged = {r["aspect"]: r for r in _logged(tmp_path)}
+    assert set(logged) == {"correctness", "detail", "context", "temporal", "consistency"}
+    assert logged["consistency"]["pair_request_id"] == "r3"
+    (section,) = make_report("out", rows, list(logged.values()))
+    assert next(line for line in section.lines if line.metric == "mean").value == 4.0
