@@ -52,7 +52,7 @@ def main() -> None:
     tower = load_or_train_tower(options.work / "tower.pt", frames, options.tower_steps)
     clock.lap("vision tower")
     template = TEMPLATE.read_text(encoding="utf-8")
-    tokenizer = make_tokenizer(template)
+    tokenizer = load_or_make_tokenizer(options.work / "tokenizer", template)
     lessons = Lessons(tokenizer, template)
     model = make_model()
     # Its last layer stays random: the model reads the layer before it.
@@ -104,6 +104,13 @@ def load_or_train_tower(path: Path, frames: np.ndarray, num_steps: int) -> CLIPV
     tower = train_tower(frames, FIRST_TRAINING_SEED, num_steps, batch_size=64)
     torch.save(tower.state_dict(), path)
     return tower
+
+
+def load_or_make_tokenizer(folder: Path, template: str) -> PreTrainedTokenizerFast:
+    """A language model that was begun goes on with the tokens that it knows."""
+    if not folder.exists():
+        make_tokenizer(template).save_pretrained(folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
 def load_or_make_features(path: Path, tower: CLIPVisionModel, frames: np.ndarray) -> np.ndarray:

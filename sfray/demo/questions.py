@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfray.demo.world import ACTIONS, COLOURS, MAX_FLASHES, SHAPES, Scene, SceneObject
+from sfray.demo.world import ACTIONS, COLOURS, MAX_FLASHES, SHAPES, Scene, SceneObject, article
 
 CAPTION_PROMPT = "Describe this video."
 KINDS = ("colour", "shape", "motion", "count", "flashes", "order")
@@ -29,40 +29,57 @@ def questions(scene: Scene, seed: int) -> list[Question]:
     """All questions about a scene: each once open and once with options, in shuffled order."""
     rng = np.random.default_rng([scene.seed, seed, 2])
     asked = []
-    for number, (kind, text, answer, choices) in enumerate(_facts(scene)):
+    for number, fact in enumerate(_facts(scene)):
         asked.append(
-            Question(question_id=f"open-{number}", kind=kind, question=text, answer=answer)
+            Question(
+                question_id=f"open-{number}",
+                kind=fact.kind,
+                question=fact.question,
+                answer=fact.answer,
+            )
         )
-        options = _options(rng, answer, choices)
-        letter = _LETTERS[options.index(answer)]
+        options = _options(rng, fact.option, fact.options)
         asked.append(
             Question(
                 question_id=f"choice-{number}",
-                kind=kind,
-                question=text,
+                kind=fact.kind,
+                question=fact.question,
                 options=options,
-                answer=letter,
+                answer=_LETTERS[options.index(fact.option)],
             )
         )
     return asked
 
 
-def _facts(scene: Scene) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
-    """(kind, question, answer, what answers could be)."""
+@dataclass(frozen=True, slots=True)
+class _Fact:
+    """A question with its open answer, the option that says the same, and all there could be."""
+
+    kind: str
+    question: str
+    answer: str
+    option: str
+    options: tuple[str, ...]
+
+
+def _facts(scene: Scene) -> Iterator[_Fact]:
     for thing in scene.objects:
-        yield "colour", f"What colour is the {thing.shape}?", thing.colour, tuple(COLOURS)
-        yield "shape", f"What shape is the {thing.colour} object?", thing.shape, SHAPES
-        yield "motion", f"What does the {thing.name} do?", f"It {thing.action}.", _MOTIONS
-    yield "count", "How many objects are there?", str(len(scene.objects)), ("1", "2")
+        colour, shape, action = thing.colour, thing.shape, thing.action
+        question = f"What colour is the {shape}?"
+        yield _Fact("colour", question, f"The {shape} is {colour}.", colour, tuple(COLOURS))
+        question = f"What shape is the {colour} object?"
+        yield _Fact("shape", question, f"It is {article(colour)} {thing.name}.", shape, SHAPES)
+        question = f"What does the {thing.name} do?"
+        yield _Fact("motion", question, f"The {thing.name} {action}.", action, ACTIONS)
+    number = str(len(scene.objects))
+    yield _Fact("count", "How many objects are there?", number, number, ("1", "2"))
+    number = str(len(scene.flash_frames))
     flashes = tuple(str(n) for n in range(MAX_FLASHES + 1))
-    yield "flashes", "How many times does the screen flash?", str(len(scene.flash_frames)), flashes
+    yield _Fact("flashes", "How many times does the screen flash?", number, number, flashes)
     yield from _order(scene)
 
 
-_MOTIONS = tuple(f"It {action}." for action in ACTIONS)
-
-
-def _order(scene: Scene) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
+def _order(scene: Scene) -> Iterator[_Fact]:
     actions = {thing.action for thing in scene.objects}
     if len(scene.objects) != 2 or len(actions) != 1 or not actions <= {"appears", "vanishes"}:
         return
@@ -71,7 +88,8 @@ def _order(scene: Scene) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
     if last.change_frame - first.change_frame < 4:
         return
     names = tuple(f"the {thing.name}" for thing in scene.objects)
-    yield "order", f"Which object {actions.pop()} first?", f"the {first.name}", names
+    question = f"Which object {actions.pop()} first?"
+    yield _Fact("order", question, f"The {first.name}.", f"the {first.name}", names)
 
 
 def _change(thing: SceneObject) -> int:

@@ -111,12 +111,16 @@ class Lessons:
         """The caption and all questions of a scene, options shuffled by `option_seed`."""
         scene = make_scene(seed)
         suffixes = [self.suffix("caption", CAPTION_PROMPT, (), scene.caption)]
+        said = ""
         for q in questions(scene, seed=option_seed):
-            kind = f"{q.kind} {'choice' if q.options else 'open'}"
-            # The model says the option's text, which the product resolves to its letter: finding
-            # the letter of what it sees is a second skill, which takes far longer to learn.
-            said = q.options["ABCD".index(q.answer)] if q.options else q.answer
-            suffixes.append(self.suffix(kind, q.question, q.options, said))
+            if q.options:
+                # The sentence of the open question before it, which the product resolves to a
+                # letter. What is asked about comes again in the sentence, and the next token
+                # only has to look for it: so a small model learns soon which of two is meant.
+                suffixes.append(self.suffix(f"{q.kind} choice", q.question, q.options, said))
+            else:
+                said = q.answer
+                suffixes.append(self.suffix(f"{q.kind} open", q.question, (), said))
         return suffixes
 
     def some_of_video(self, seed: int, rng: np.random.Generator) -> list[Suffix]:

@@ -1,5 +1,6 @@
 from sfray.demo.questions import KINDS, Question, questions
 from sfray.demo.world import Scene, SceneObject, make_scene
+from sfray.prompts.choices import parse_choice
 
 
 def thing(colour: str, shape: str, action: str, change_frame: int) -> SceneObject:
@@ -21,7 +22,7 @@ def test_every_question_comes_open_and_with_options() -> None:
         assert len({one.question_id for one in asked}) == len(asked) == 2 * len(right)
         for one in asked:
             if one.options:
-                assert one.options["ABCD".index(one.answer)] == right[one.question]
+                assert parse_choice(right[one.question], one.options) == one.answer
                 assert len(set(one.options)) == len(one.options)
 
 
@@ -41,15 +42,15 @@ def test_answers_are_those_of_the_scene() -> None:
     objects = (thing("red", "circle", "appears", 11), thing("white", "cross", "appears", 4))
     right = answers(questions(Scene(seed=0, objects=objects, flash_frames=(3, 14)), seed=0))
     assert right == {
-        "What colour is the circle?": "red",
-        "What shape is the red object?": "circle",
-        "What does the red circle do?": "It appears.",
-        "What colour is the cross?": "white",
-        "What shape is the white object?": "cross",
-        "What does the white cross do?": "It appears.",
+        "What colour is the circle?": "The circle is red.",
+        "What shape is the red object?": "It is a red circle.",
+        "What does the red circle do?": "The red circle appears.",
+        "What colour is the cross?": "The cross is white.",
+        "What shape is the white object?": "It is a white cross.",
+        "What does the white cross do?": "The white cross appears.",
         "How many objects are there?": "2",
         "How many times does the screen flash?": "2",
-        "Which object appears first?": "the white cross",
+        "Which object appears first?": "The white cross.",
     }
 
 
