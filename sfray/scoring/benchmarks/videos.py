@@ -25,8 +25,8 @@ def stems(benchmark: Benchmark, name: str, mapping: Mapping[str, str]) -> tuple[
         tried.append(mapping[bare])
     patterns = benchmark.video_stems
     if patterns[0] == "v_{}":
-        # An id of YouTube may itself begin with `v_`.
-        if bare.startswith("v_") and len(bare) > _YOUTUBE_ID_LENGTH:
+        # An id of YouTube may itself begin with `v_`; its length tells.
+        if bare.startswith("v_") and len(bare) != _YOUTUBE_ID_LENGTH:
             bare = bare[2:]
     elif bare.isdigit():
         patterns = tuple(reversed(patterns))
