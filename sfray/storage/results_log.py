@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sfray.config import StorageSpec
-from sfray.errors import OutputInUseError, RunError, StorageError
+from sfray.errors import OutputInUseError, StorageError
 from sfray.records import answers_schema, failures_schema
 from sfray.storage.folders import open_folder
 from sfray.storage.objects import Folder, KeyTakenError, Lease
@@ -176,6 +176,9 @@ class ResultsLog:
         """
         if not self._waiting:
             return
+        # True until all is written: a flush that is cut short, by a signal too, is not repeated,
+        # since a part of it may be in the log.
+        self._broken = True
         rows = pa.concat_tables(self._waiting)
         failed = pc.is_valid(rows["code"])
         answers, failures = rows.filter(pc.invert(failed)), rows.filter(failed)
@@ -185,6 +188,7 @@ class ResultsLog:
         if failures.num_rows:
             self._append_to(self._failures, failures)
         self._waiting = []
+        self._broken = False
 
     def log_attempt(self, request_ids: pa.ChunkedArray | pa.Array) -> None:
         """Says, before it happens, that these requests are tried alone."""
@@ -220,13 +224,8 @@ class ResultsLog:
 
     def _append_to(self, sequence: PartSequence, rows: pa.Table) -> None:
         if self._lease.lost:
-            self._broken = True
             raise OutputInUseError(f"another run has taken over the output {self._folder.uri}")
-        try:
-            sequence.append(rows)
-        except RunError:
-            self._broken = True
-            raise
+        sequence.append(rows)
 
     def _sequence(self, name: str, schema: pa.Schema) -> PartSequence:
         return PartSequence(self._folder, name, schema, self._writer, self.run_id)

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sfray.config import StorageSpec
 from sfray.errors import OutputInUseError, SchemaError, StorageError
 from sfray.storage import read_results
+from sfray.storage.local_folder import LocalFolder
 from sfray.storage.results_log import ResultsLog
 from tests.unit.storage.outcomes import PASSTHROUGH, outcomes
 
@@ -126,6 +127,30 @@ def test_what_was_answered_is_kept_when_the_run_breaks(tmp_path):
         log.append(outcomes(["a"]))
         raise KeyboardInterrupt
     assert ids(tmp_path / "answers") == ["a"]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("applied", [False, True])
+def test_a_flush_that_is_cut_short_doubles_nothing(tmp_path, monkeypatch, number, applied):
+    put, left = LocalFolder.put_new, [number]
+
+    def interrupted(self, key, body, writer):
+        left[0] -= "part-" in key
+        if left[0] or applied:
+            put(self, key, body, writer)
+        if not left[0]:
+            raise KeyboardInterrupt
+
+    log = open_log(tmp_path)
+    log.append(outcomes(["a"], ["b"]))
+    monkeypatch.setattr(LocalFolder, "put_new", interrupted)
+    with pytest.raises(KeyboardInterrupt), log:
+        log.flush()
+    monkeypatch.undo()
+    with open_log(tmp_path, "run-2") as log:
+        log.append(outcomes(["a"], ["b"]))
+    assert ids(tmp_path / "answers") == ["a"]
+    assert read_results.read_progress(str(tmp_path), LOCAL).latest_failures.num_rows == 1
 
 
 def test_run_files_and_attempts(tmp_path):
