@@ -1,9 +1,14 @@
+import json
 from collections import Counter
 
 import pytest
 from aiohttp import web
+from typer.testing import CliRunner
 
+from sfray.cli_eval import app
 from sfray.config import StorageSpec
+from sfray.errors import OutputInUseError
+from sfray.pipeline.evaluate import judge_folder
 from sfray.scoring import judge as judge_module
 from sfray.scoring.judge import JudgeError, JudgeSpec, judge
 from sfray.scoring.judge_log import JudgeLog
@@ -11,6 +16,7 @@ from sfray.scoring.judge_prompts import load_prompts
 from sfray.scoring.report import make_report
 from sfray.storage.folders import open_folder
 from tests.integration.judge_server import CUT, completion, fault, judge_server
+from tests.unit.pipeline.outputs import outcome, write_output
 from tests.unit.scoring.rows import row
 
 YES = '{"correct": "yes", "score": 5}'
@@ -194,3 +200,35 @@ def test_vcgbench_answers_are_judged_by_their_aspects(tmp_path):
     assert logged["consistency"]["pair_request_id"] == "r3"
     (section,) = make_report("out", rows, list(logged.values()))
     assert next(line for line in section.lines if line.metric == "mean").value == 4.0
+
+
+def test_the_judge_command_and_its_place_in_the_report(tmp_path, monkeypatch):
+    output = str(tmp_path / "out")
+    write_output(tmp_path / "out", [outcome(0, text="dog"), outcome(1, text="cat")], asked=[0, 1])
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-key")
+    with judge_server(_by_answer) as server:
+        command = ["judge", output, "--model", "j", "--base-url", server.url]
+        done = CliRunner().invoke(app, [*command, "--price-prompt", "1000000"])
+        assert done.exit_code == 0, done.output
+        assert "2 judged now" in done.output
+        assert "20 + 10 tokens, cost 20.0000" in done.output
+        again = CliRunner().invoke(app, command)
+        assert "2 known before, 0 judged now" in again.output
+        assert len(server.requests) == 2
+    told = json.loads(CliRunner().invoke(app, ["report", output, "--format", "json"]).output)
+    values = {line["metric"]: line["value"] for line in told[0]["lines"]}
+    assert (values["judge_accuracy"], values["judge_score"]) == (50.0, 2.5)
+    assert "secret-key" not in "".join(p.read_bytes().decode("latin-1") for p in _files(tmp_path))
+
+
+def test_two_judges_at_a_time_on_one_output_are_refused(tmp_path):
+    write_output(tmp_path, [outcome(0)], asked=[0])
+    lease = judge_folder(str(tmp_path), StorageSpec()).take_lease("another", wait=False)
+    command = ["judge", str(tmp_path), "--model", "j", "--base-url", "http://127.0.0.1:9/v1"]
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, OutputInUseError)
+    lease.release()
+
+
+def _files(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]

@@ -23,62 +23,13 @@ from sfray.pipeline.evaluate import (
     manifest_scorers,
     report_on,
 )
-from sfray.records import outcomes_schema
-from sfray.storage.results_log import ResultsLog
+from tests.unit.pipeline.outputs import PASSTHROUGH, outcome, write_output
 
 ABLATIONS = Path(__file__).parents[3] / "jobs" / "specs" / "ablations"
-PASSTHROUGH = pa.schema(
-    [
-        pa.field(name, pa.string())
-        for name in ("benchmark", "scorer", "question_type", "pair_id", "source_question_id")
-    ]
-)
-
-
-def _outcome(number: int, **values: object) -> dict[str, object]:
-    return {
-        "request_id": f"r{number}",
-        "video_id": "v",
-        "video_uri": "v.mp4",
-        "prompt_id": f"q{number}",
-        "task": "qa",
-        "prompt": "what?",
-        "reference_answer": "dog",
-        "fingerprint": "f",
-        "text": "a dog",
-        "finish_reason": "stop",
-        "model_id": "m",
-        "run_id": "run",
-        "attempts": 1,
-        "benchmark": "msvd-qa",
-        "scorer": "open_ended",
-        "question_type": "what",
-    } | values
-
-
-def _write_output(folder: Path, outcomes: list[dict[str, object]], asked: list[int]) -> None:
-    schema = outcomes_schema(PASSTHROUGH)
-    with ResultsLog.open(
-        str(folder),
-        StorageSpec(),
-        passthrough=PASSTHROUGH,
-        run_id="run",
-        flush_rows=10,
-        flush_seconds=10,
-    ) as log:
-        rows = [{k: v for k, v in _outcome(n).items() if k in _ASKED} for n in asked]
-        log.write_run_file("run", "requests.parquet", pa.Table.from_pylist(rows))
-        log.append(pa.Table.from_pylist(outcomes, schema=schema))
-
-
-_ASKED = (
-    *("request_id", "video_id", "video_uri", "prompt_id", "task", "prompt", "reference_answer"),
-    *("fingerprint", "benchmark", "scorer", "question_type"),
-)
 
 
 def test_what_was_asked_and_never_came_back_is_unfinished(tmp_path: Path) -> None:
-    failed = _outcome(
+    failed = outcome(
         1,
         text=None,
         finish_reason=None,
@@ -87,7 +38,7 @@ def test_what_was_asked_and_never_came_back_is_unfinished(tmp_path: Path) -> Non
         message="no such file",
         transient=False,
     )
-    _write_output(tmp_path, [_outcome(0), failed], asked=[0, 1, 2])
+    write_output(tmp_path, [outcome(0), failed], asked=[0, 1, 2])
     rows = {row["request_id"]: row for row in asked_rows(str(tmp_path), StorageSpec())}
     assert {i: row["code"] for i, row in rows.items()} == {
         "r0": None,
@@ -101,8 +52,8 @@ def test_what_was_asked_and_never_came_back_is_unfinished(tmp_path: Path) -> Non
 
 
 def test_the_report_and_comparison_commands(tmp_path: Path) -> None:
-    _write_output(tmp_path / "a", [_outcome(0)], asked=[0])
-    _write_output(tmp_path / "b", [_outcome(0, text="cat", fingerprint="g")], asked=[0])
+    write_output(tmp_path / "a", [outcome(0)], asked=[0])
+    write_output(tmp_path / "b", [outcome(0, text="cat", fingerprint="g")], asked=[0])
     runner = CliRunner()
     for chosen in ("markdown", "json", "csv"):
         done = runner.invoke(app, ["report", str(tmp_path / "a"), "--format", chosen])
