@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import av
 from av.container import InputContainer
@@ -104,12 +104,16 @@ def open_video(source: int | RandomAccess, max_frame_pixels: int) -> Iterator[Op
 
 def _open(source: int | RandomAccess) -> InputContainer:
     options = {"format_whitelist": ",".join(DEMUXERS)}
-    if not isinstance(source, int):
+    if isinstance(source, int):
+        os.lseek(source, 0, os.SEEK_SET)
+        file: Any = "fd:"
+        options |= {"fd": str(source), "protocol_whitelist": "fd"}
+    else:
         source.seek(0)
-        # Not one of ffmpeg's own protocols may be used.
-        return av.open(source, options=options | {"protocol_whitelist": "none"})
-    os.lseek(source, 0, os.SEEK_SET)
-    return av.open("fd:", options=options | {"fd": str(source), "protocol_whitelist": "fd"})
+        file = source
+        options |= {"protocol_whitelist": "none"}  # not one of ffmpeg's own may be used
+    # Titles and comments come in any encoding, and nobody reads them here.
+    return av.open(file, options=options, metadata_errors="replace")
 
 
 def _default_stream(container: InputContainer) -> VideoStream:

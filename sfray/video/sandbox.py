@@ -155,7 +155,7 @@ class Sandbox:
             "cpu_seconds": self._decode.timeout_seconds,
         }
         try:
-            return self._converse(child, source, fields)
+            return _result(self._converse(child, source, fields))
         except TimeoutError as error:
             self._stop_child()
             raise RequestError(
@@ -165,23 +165,22 @@ class Sandbox:
             ) from error
         except ChannelError as error:
             raise self._obituary(child) from error
-        except BaseException:
-            # The source failed in mid-conversation: the child waits for bytes that won't come.
-            self._stop_child()
-            raise
 
-    def _converse(
-        self, child: _Running, source: ByteSource, fields: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _converse(self, child: _Running, source: ByteSource, fields: dict[str, Any]) -> Message:
+        """The child's last word on a request, bytes given as it asks for them."""
         deadline = time.monotonic() + self._decode.timeout_seconds
         child.channel.send(fields, descriptor=source.descriptor)
         while True:
             message = self._receive(child, deadline)
             if "range" not in message.fields:
-                return _answer(message)
+                return message
             offset, length = (int(number) for number in message.fields["range"])
             began = time.monotonic()
-            payload = source.read(offset, length)
+            try:
+                payload = source.read(offset, length)
+            except BaseException:
+                self._stop_child()  # it waits for bytes that won't come
+                raise
             deadline += time.monotonic() - began  # the storage's time is not the decoder's
             child.channel.send({}, payload)
 
@@ -260,7 +259,7 @@ class Sandbox:
         return RequestError("decode_crashed", f"the decoder's process {_how(status)}")
 
 
-def _answer(message: Message) -> dict[str, Any]:
+def _result(message: Message) -> dict[str, Any]:
     if isinstance(result := message.fields.get("result"), dict):
         return result
     failure = message.fields.get("failure")

@@ -64,6 +64,8 @@ class Timeline:
             RequestError: `clip_out_of_range`, with the video's duration. An end beyond the
                 duration by less than a frame is no error.
         """
+        if start_seconds is None and end_seconds is None:
+            return 0, len(self)
         start = 0.0 if start_seconds is None else start_seconds
         duration = self.duration_seconds
         end = duration if end_seconds is None else end_seconds
