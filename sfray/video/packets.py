@@ -9,7 +9,7 @@ from itertools import islice
 import av
 import numpy as np
 
-from sfray.video.container import Opener, OpenVideo, StreamFacts, translated_errors
+from sfray.video.container import Opener, OpenVideo, StreamFacts
 from sfray.video.timeline import Timeline
 
 _MOV = "mov,mp4,m4a,3gp,3g2,mj2"
@@ -63,17 +63,16 @@ def read_table(opener: Opener) -> PacketTable:
 def packets_of(video: OpenVideo) -> Iterator[av.Packet]:
     """The stream's packets from where the container stands. Damage in the container ends them."""
     packets = video.container.demux(video.stream)
-    with translated_errors("decode_failed", "the container can't be read"):
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.error.MemoryError:
-                raise
-            except av.FFmpegError:
-                return  # as ffmpeg does: what came so far is the video
-            if packet is None or not packet.size:
-                return
-            yield packet
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError:
+            # As ffmpeg does: what came so far is the video. That goes for a lack of memory too,
+            # which a size that no file has leads to.
+            return
+        if packet is None or not packet.size:
+            return
+        yield packet
 
 
 def _table_of_index(video: OpenVideo) -> PacketTable | None:
