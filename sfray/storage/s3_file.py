@@ -37,7 +37,7 @@ _WRONG_KEYS = {
     *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"),
     *("TokenRefreshRequired", "AuthorizationHeaderMalformed", "RequestTimeTooSkewed"),
 }
-_OUT_OF_RANGE = "InvalidRange"
+_OUT_OF_RANGE = 416
 
 
 class S3File:
@@ -79,7 +79,7 @@ class S3File:
         try:
             return with_retries(attempt, _breaks_off)
         except ClientError as error:
-            if error.response["Error"]["Code"] == _OUT_OF_RANGE and length is None:
+            if length is None and _status(error) == _OUT_OF_RANGE:
                 return {}, b""
             raise self._failure(error) from error
         except (NoCredentialsError, PartialCredentialsError) as error:
@@ -90,7 +90,7 @@ class S3File:
 
     def _failure(self, error: ClientError) -> RequestError | RunError:
         code = error.response["Error"]["Code"]
-        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        status = _status(error)
         if code in _NO_BUCKET:
             return StorageError(f"the bucket {self._bucket!r} can't be used: {code}")
         if code in _WRONG_KEYS:
@@ -103,6 +103,10 @@ class S3File:
             case 412:
                 return video_changed()
         return RequestError("fetch_failed", f"S3 answered {status}: {code}")
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
 
 
 def _breaks_off(error: BaseException) -> bool:

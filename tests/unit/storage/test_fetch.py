@@ -283,3 +283,34 @@ def test_a_full_scratch_disk(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(fetch.tempfile, "TemporaryFile", full)
     assert code_of(web_fetcher(), f"{web.url}/v.mp4") == "scratch_full"
+
+
+# S3, by the same server: boto3 asks it for ranges as a browser does
+
+
+def s3_fetcher(web: Web) -> Fetcher:
+    storage = StorageSpec(endpoint_url=web.url, region="us-east-1", anonymous=True)
+    return Fetcher(VideosSpec(), storage)
+
+
+@pytest.mark.parametrize("trouble", [[503], [0, 0], [500, 0]])
+def test_s3_that_stumbles(web: Web, trouble: list[int]) -> None:
+    web.trouble = trouble
+    with s3_fetcher(web).open("s3://bucket/v.mp4") as file:
+        assert file.read(0, len(SMALL)) == SMALL
+
+
+def test_s3_that_always_breaks_off(web: Web) -> None:
+    web.trouble = [0] * 99
+    assert code_of(s3_fetcher(web), "s3://bucket/v.mp4") == "fetch_failed"
+
+
+def test_an_object_without_bytes(web: Web) -> None:
+    web.content = b""
+    with s3_fetcher(web).open("s3://bucket/v.mp4") as file:
+        assert file.size == 0
+
+
+def test_an_object_that_is_not_there(web: Web) -> None:
+    web.trouble = [404]
+    assert code_of(s3_fetcher(web), "s3://bucket/v.mp4") == "not_found"

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sfray.errors import RequestError
 from sfray.video.pyav_reader import ClipRequest
 from sfray.video.reading import read_clip
-from tests.resources.make_videos import Kind, number_of
+from tests.resources.make_videos import Kind, number_of, picture
 from tests.resources.video_kinds import BROKEN, CUT, READABLE
 
 NUM_FRAMES = 16
@@ -140,6 +141,28 @@ def test_decord_agrees(kind: Kind, written: Callable[[Kind], Path]) -> None:
     told, numbers = read(written(kind), reader="decord")
     assert told["reader"] == "decord"
     assert numbers == expected_at(kind, told)
+
+
+def test_a_gif_with_delays_disposal_and_transparency(tmp_path: Path) -> None:
+    """Each picture is a patch on what is left of the one before."""
+    pictures = [Image.fromarray(picture(n)).convert("RGBA") for n in range(5)]
+    for number, image in enumerate(pictures):
+        if number % 2:  # the lower half shows what is below
+            image.paste((0, 0, 0, 0), (0, 48, 128, 96))
+    path = tmp_path / "a.gif"
+    pictures[0].save(
+        path,
+        save_all=True,
+        append_images=pictures[1:],
+        duration=[100, 300, 50, 200, 100],
+        disposal=[1, 1, 2, 1, 1],
+    )
+    told, numbers = read(path, num_frames=5)
+    assert told["facts"]["num_frames"] == 5
+    assert told["facts"]["duration_seconds"] == pytest.approx(0.75, abs=0.1)
+    assert numbers == told["frame_indices"]
+    shown_at = np.array([0, 0.1, 0.4, 0.45, 0.65])
+    assert told["pts_seconds"] == pytest.approx(shown_at[told["frame_indices"]], abs=0.011)
 
 
 def test_frames_of_more_pixels_than_allowed_are_refused(
