@@ -1,6 +1,6 @@
 """Damaged files by the thousand: what becomes of each, and what it costs.
 
-    python benchmarks/fuzz_video.py [--files 2000] [--seed 0] [--results FOLDER]
+    python -m benchmarks.fuzz_video [--files 2000] [--seed 0] [--results FOLDER]
 
 Takes the generated files of all kinds, damages each at random (bits flipped, bytes overwritten,
 cut, a piece of another file spliced in, pieces of itself doubled or left out, its header put
@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import random
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -162,6 +162,13 @@ def table(told: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return f"{os.cpu_count()} cores of {line.partition(':')[2].strip()}"
+    return platform.processor()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=2000)
@@ -179,11 +186,12 @@ def main() -> None:
     print(f"{table(result)}\n\n{summary}")
     if told.results:
         day = datetime.now(UTC).date().isoformat()
-        about = {"date": day, "cores": os.cpu_count(), "command": f"python {' '.join(sys.argv)}"}
+        command = f"python -m benchmarks.fuzz_video --files {told.files} --seed {told.seed}"
+        about = {"date": day, "processor": processor(), "command": command}
         text = json.dumps(about | result, indent=1)
         (told.results / f"{day}-fuzz.json").write_text(text + "\n")
         (told.results / f"{day}-fuzz.md").write_text(
-            f"# Damaged files\n\n{day}, {os.cpu_count()} cores; `{about['command']}`.\n\n"
+            f"# Damaged files\n\n{processor()}, {day}; `{command}`.\n\n"
             f"{table(result)}\n\n{summary}\n"
         )
 

@@ -36,7 +36,6 @@ class PacketTable:
             timestamps are missing or useless.
         key_indices: int64 (K,), ascending, of keyframes. By the index of a container these are
             lower bounds: in open groups of pictures a keyframe is shown some frames later.
-        key_seeks: int64 (K,), the timestamps to seek to for them.
         is_seekable: whether a seek leads to a keyframe, and frames are known by timestamp.
         num_packets: of the stream, hidden ones included.
     """
@@ -45,7 +44,6 @@ class PacketTable:
     timeline: Timeline
     pts: np.ndarray
     key_indices: np.ndarray
-    key_seeks: np.ndarray
     is_seekable: bool
     num_packets: int
 
@@ -103,7 +101,6 @@ def _table_of_index(video: OpenVideo) -> PacketTable | None:
         timeline=Timeline.of(list(pts * video.time_base), stream.fps, last_seconds),
         pts=pts,
         key_indices=keys,
-        key_seeks=dts[keys],
         is_seekable=True,
         num_packets=len(entries),
     )
@@ -120,11 +117,11 @@ def _table_of_packets(video: OpenVideo) -> PacketTable:
     """The table by reading all packets. Those that an edit list hides count as no frame."""
     stream = video.facts
     num_packets = 0
-    shown: list[tuple[int | None, int | None, int, bool]] = []
+    shown: list[tuple[int | None, int, bool]] = []
     for packet in packets_of(video):
         num_packets += 1
         if not packet.is_discard:
-            shown.append((packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe))
+            shown.append((packet.pts, packet.duration or 0, packet.is_keyframe))
     known = sorted((one for one in shown if one[0] is not None), key=lambda one: one[0] or 0)
     pts = np.array([one[0] for one in known], dtype=np.int64)
     if len(known) < len(shown) or (np.diff(pts) <= 0).any():
@@ -134,20 +131,16 @@ def _table_of_packets(video: OpenVideo) -> PacketTable:
             timeline=Timeline.of([None] * len(shown), stream.fps, None),
             pts=nothing,
             key_indices=nothing,
-            key_seeks=nothing,
             is_seekable=False,
             num_packets=num_packets,
         )
-    keys = [index for index, one in enumerate(known) if one[3]]
-    # A mov file is searched by decoding times, a Matroska file by times of display.
-    by_dts = stream.container == _MOV and all(known[key][1] is not None for key in keys)
-    last_seconds = known[-1][2] * video.time_base if known else None
+    keys = [index for index, one in enumerate(known) if one[2]]
+    last_seconds = known[-1][1] * video.time_base if known else None
     return PacketTable(
         stream=stream,
         timeline=Timeline.of(list(pts * video.time_base), stream.fps, last_seconds),
         pts=pts,
         key_indices=np.array(keys, dtype=np.int64),
-        key_seeks=np.array([known[key][1 if by_dts else 0] for key in keys], dtype=np.int64),
-        is_seekable=stream.codec in _PLAIN_CODECS and (by_dts or stream.container == _MATROSKA),
+        is_seekable=stream.container in (_MOV, _MATROSKA) and stream.codec in _PLAIN_CODECS,
         num_packets=num_packets,
     )

@@ -25,7 +25,7 @@ from sfray.video.timeline import Timeline
 Frames: TypeAlias = Generator[av.VideoFrame, None, None]
 
 # A seek costs about as much as decoding so many frames.
-_SEEK_COST_FRAMES = 3
+_SEEK_COST_FRAMES = 6
 # Decoding through also proves how many frames there are, so seeking has to save this share.
 _MIN_SEEK_SAVING = 0.2
 
@@ -215,7 +215,7 @@ class PyavReader:
         run = _Pass(np.arange(len(table.pts)), request)
         with self._opener() as video:
             for key in np.unique(nearest).tolist():
-                frame = _keyframe(video, int(table.key_seeks[key]))
+                frame = _keyframe(video, table, key)
                 index = int(np.searchsorted(table.pts, frame.pts))
                 if index == len(table.pts) or table.pts[index] != frame.pts or frame.is_corrupt:
                     raise PredictionFailedError
@@ -264,14 +264,15 @@ def _jump(video: OpenVideo, table: PacketTable, key: int, target: int) -> Frames
     that come before a keyframe though they follow it in the file lean on what was skipped.
     """
     for candidate in range(key, -1, -1):
-        first = _land(video, int(table.key_seeks[candidate]))
+        first = _land(video, table, candidate)
         if first.pts <= table.pts[target]:
             return _frames_after(video, first)
     raise PredictionFailedError
 
 
-def _land(video: OpenVideo, timestamp: int) -> av.Packet:
+def _land(video: OpenVideo, table: PacketTable, key: int) -> av.Packet:
     """The keyframe's packet that a seek leads to."""
+    timestamp = int(table.pts[table.key_indices[key]])
     with translated_errors("decode_failed", "the container can't be read"):
         video.container.seek(timestamp, stream=video.stream, backward=True)
     packet = next(packets_of(video), None)
@@ -290,9 +291,9 @@ def _frames_after(video: OpenVideo, first: av.Packet) -> Frames:
                 yield frame
 
 
-def _keyframe(video: OpenVideo, timestamp: int) -> av.VideoFrame:
+def _keyframe(video: OpenVideo, table: PacketTable, key: int) -> av.VideoFrame:
     """The keyframe that a seek leads to, decoded alone."""
-    packet = _land(video, timestamp)
+    packet = _land(video, table, key)
     with translated_errors("decode_failed", "the video can't be decoded"):
         frames = [*_decode(video, packet), *_decode(video, None)]
     if len(frames) != 1 or frames[0].pts is None:
