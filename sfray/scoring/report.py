@@ -129,6 +129,7 @@ def _section(
     lines = [_line(s, None, bootstrap) for s in scored]
     lines += _mean_of_aspects(scored, bootstrap)
     splits = benchmark.splits if benchmark else ()
+    coverage = _coverage(rows)
     return Section(
         output=output,
         benchmark=name,
@@ -136,9 +137,9 @@ def _section(
         scorer=scorer.value,
         model_id=next((row["model_id"] for row in rows if row["model_id"]), ""),
         fingerprint=fingerprint,
-        split=next((s.name for s in splits if s.num_questions == len(rows)), None),
+        split=next((s.name for s in splits if s.has_size(len(rows), coverage.num_videos)), None),
         source=benchmark.source if benchmark else None,
-        coverage=_coverage(rows),
+        coverage=coverage,
         grouping=grouping,
         lines=tuple(_with_published(line, name) for line in lines),
         by_type=tuple(_lines_by_type(scored, bootstrap)),

@@ -117,7 +117,7 @@ def _title(line: Line) -> str:
 
 def _notes(section: Section) -> Iterator[str]:
     whole = section.coverage
-    split = f", as many questions as {section.split}" if section.split else ""
+    split = f", of the size of {section.split}" if section.split else ""
     yield (
         f"{section.title}: output {section.output}, model {section.model_id or 'unknown'}, "
         f"fingerprint {section.fingerprint}{split}."

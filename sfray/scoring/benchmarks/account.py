@@ -41,7 +41,7 @@ def _video_lines(account: Conversion) -> Iterator[str]:
 
 def _split_line(account: Conversion) -> str:
     if account.split:
-        return f"as many questions as: {account.split}"
+        return f"of the size of: {account.split}"
     splits = benchmark_named(account.benchmark).splits
     known = "; ".join(f"{split.name} {split.num_questions}" for split in splits)
-    return f"as many questions as no published part ({known})"
+    return f"of the size of no published part ({known})"

@@ -18,11 +18,15 @@ class Scorer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A part of a benchmark as its authors publish it; `task` tells TGIF-QA's tasks apart."""
+    """A part of a benchmark as its authors publish it; `num_videos` is None where not known."""
 
     name: str
     num_questions: int
     num_videos: int | None = None
+
+    def has_size(self, num_questions: int, num_videos: int) -> bool:
+        """Whether so many questions on so many videos may be this part."""
+        return num_questions == self.num_questions and self.num_videos in (None, num_videos)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

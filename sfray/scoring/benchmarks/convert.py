@@ -48,7 +48,7 @@ class Conversion:
         num_without_answer: questions without a reference; they are asked but not scored.
         num_without_video: rows that name no video; the run records them as `invalid_row`.
         num_unused_answers: answers to questions that no file asks.
-        split: the published part of the benchmark with as many questions, if there is one.
+        split: the published part of the benchmark that has this size, if there is one.
         videos_missing: names of the videos that weren't found; None where none were looked for.
     """
 
@@ -107,6 +107,7 @@ def convert(
         [videos.manifest_row(q, i) for q, i in zip(questions, ids, strict=True)],
         schema=MANIFEST_SCHEMA,
     )
+    num_videos = len(set(table["video_id"].drop_null().to_pylist()))
     asked = Counter((q.video, q.question) for q in questions)
     account = Conversion(
         benchmark=benchmark.name,
@@ -118,8 +119,8 @@ def convert(
         num_without_answer=sum(q.answer is None for q in questions),
         num_without_video=sum(q.video is None for q in questions),
         num_unused_answers=source.num_unused_answers,
-        num_videos=len(set(table["video_id"].drop_null().to_pylist())),
-        split=next((s.name for s in benchmark.splits if s.num_questions == len(questions)), None),
+        num_videos=num_videos,
+        split=next((s.name for s in benchmark.splits if s.has_size(len(ids), num_videos)), None),
         videos_missing=None if found is None else tuple(sorted(videos.missing)),
         repairs=repairs.places,
     )
