@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
+from sfray import cli_eval, cli_upkeep
 from sfray.config import DecodeSpec, StorageSpec, VideosSpec, load_job_spec
 from sfray.errors import RequestError, RunError
 
@@ -23,6 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.add_typer(cli_upkeep.app)
+app.add_typer(cli_eval.app, name="eval")
 
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The job file.")]
 Overrides = Annotated[

@@ -22,6 +22,8 @@ from sfray.storage.manifest import read_manifest
 from sfray.storage.uris import identity_uri
 
 CLIP_KEY = ["video_id", "start_seconds", "end_seconds"]
+# A column that no manifest has: the number of a row while tables are worked on.
+_ROW = "\0row"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,12 +202,19 @@ def _request_table(
         "task": pa.repeat(run.task, num),
         "prompt": prompts,
         "options": pa.array(all_options, pa.list_(pa.string())),
-        "reference_answer": rows["answer"],
+        "reference_answer": _reference_answers(rows, spec),
         "fingerprint": pa.repeat(run.fingerprint, num),
         "fetch_uri": rows["video_uri"],
     }
     columns |= {name: rows[name] for name in passthrough.names}
     return pa.table(columns)
+
+
+def _reference_answers(rows: pa.Table, spec: JobSpec) -> pa.ChunkedArray:
+    """The answers of the rows; the answer to a question is no reference for a caption."""
+    if spec.task != "caption":
+        return rows["answer"]
+    return pc.if_else(pc.is_null(rows["question"]), rows["answer"], pa.scalar(None, pa.string()))
 
 
 def _digest(value: Any) -> str:
@@ -272,17 +281,17 @@ def _without_duplicates(table: pa.Table) -> tuple[pa.Table, int, list[dict[str, 
     Returns:
         the remaining rows, how many equal rows were collapsed, and the conflicting rows.
     """
-    table = table.append_column("row", pa.array(range(table.num_rows), pa.int64()))
+    table = table.append_column(_ROW, pa.array(range(table.num_rows), pa.int64()))
     key = [*CLIP_KEY, "prompt_id"]
-    counts = table.group_by(key).aggregate([("row", "count"), ("row", "list")])
-    repeated = counts.filter(pc.greater(counts["row_count"], 1))
+    counts = table.group_by(key).aggregate([(_ROW, "count"), (_ROW, "list")])
+    repeated = counts.filter(pc.greater(counts[f"{_ROW}_count"], 1))
     dropped: list[int] = []
     conflicts: list[dict[str, Any]] = []
     num_collapsed = 0
-    for rows in repeated["row_list"].to_pylist():
+    for rows in repeated[f"{_ROW}_list"].to_pylist():
         distinct: dict[str, tuple[int, dict[str, Any]]] = {}
         for index in sorted(rows):
-            row = table.slice(index, 1).drop_columns("row").to_pylist()[0]
+            row = table.slice(index, 1).drop_columns(_ROW).to_pylist()[0]
             content = repr(row)
             if content in distinct:
                 num_collapsed += 1
@@ -293,9 +302,9 @@ def _without_duplicates(table: pa.Table) -> tuple[pa.Table, int, list[dict[str, 
             dropped += [index for index, _ in distinct.values()]
             conflicts += [row for _, row in distinct.values()]
     if dropped:
-        gone = pc.is_in(table["row"], value_set=pa.array(dropped, pa.int64()))
+        gone = pc.is_in(table[_ROW], value_set=pa.array(dropped, pa.int64()))
         table = table.filter(pc.invert(gone))
-    return table.drop_columns("row"), num_collapsed, conflicts
+    return table.drop_columns(_ROW), num_collapsed, conflicts
 
 
 def _grouped(table: pa.Table) -> pa.Table:
@@ -306,7 +315,7 @@ def _grouped(table: pa.Table) -> pa.Table:
             "video": video,
             "start": table["start_seconds"],
             "end": table["end_seconds"],
-            "row": pa.array(range(table.num_rows), pa.int64()),
+            _ROW: pa.array(range(table.num_rows), pa.int64()),
         }
     )
     indices = pc.sort_indices(

@@ -58,6 +58,7 @@ def run_job(
     address: str | None = None,
     console: Console | None = None,
     stages: Stages | None = None,
+    retry: pa.ChunkedArray | None = None,
 ) -> RunSummary:
     """Runs a job until every request is an answer or a failure, and says how it went.
 
@@ -66,6 +67,7 @@ def run_job(
         address: a Ray cluster; None takes the one at hand or starts a local one.
         console: where progress goes; None for standard error.
         stages: other stages than the spec's, for measuring the rest of the machinery.
+        retry: ids of failed requests to try once more, though they failed for good.
 
     Raises:
         RunError: what stops a run, in one sentence, with an exit code.
@@ -81,7 +83,7 @@ def run_job(
         flush_rows=output.flush_rows,
         flush_seconds=output.flush_seconds,
     ) as log:
-        run = _Run(plan, log, console)
+        run = _Run(plan, log, retry)
         if run.num_pending:
             if stages is None:
                 check_checkpoint(
@@ -113,21 +115,20 @@ def plan_stages(plan: JobPlan) -> Stages:
 class _Run:
     """One run: what is still open, and what has come in."""
 
-    def __init__(self, plan: JobPlan, log: ResultsLog, console: Console) -> None:
+    def __init__(self, plan: JobPlan, log: ResultsLog, retry: pa.ChunkedArray | None) -> None:
         self._plan = plan
         self._log = log
-        self._console = console
         self._load = StageLoad()
         self._stop = StopSignal()
         self._recent_model_failures: deque[bool] = deque(maxlen=_WATCHED_OUTCOMES)
         failures = log.latest_failures()
-        for_good = failures.filter(pc.invert(failures["transient"]))["request_id"]
+        for_good = _without(failures.filter(pc.invert(failures["transient"])), retry)["request_id"]
         planned = plan.requests
         self._pending = _without(_without(planned.table, log.answered_ids()), for_good)
         self._new_failures = _without(planned.failures, failures["request_id"])
         self._open_ids = _ids_of(self._pending)
         # Logged as tried alone, but without an outcome: the driver was lost with them.
-        self._suspects = _only(self._pending, _ids_of(log.lone_attempts()))
+        self._suspects = _without(_only(self._pending, _ids_of(log.lone_attempts())), retry)
         self._num_recomputed = 0
         self._counters = RunCounters(
             num_requests=self._pending.num_rows, num_videos=len(clip_starts(self._pending))
@@ -305,7 +306,9 @@ class _Run:
         )
 
 
-def _without(table: pa.Table, ids: pa.ChunkedArray | pa.Array) -> pa.Table:
+def _without(table: pa.Table, ids: pa.ChunkedArray | pa.Array | None) -> pa.Table:
+    if ids is None:
+        return table
     return table.filter(pc.invert(pc.is_in(table["request_id"], value_set=ids)))
 
 

@@ -20,7 +20,7 @@ from sfray.config import JobSpec, StorageSpec, parse_job_spec
 from sfray.errors import CheckpointError, OutputInUseError, TooManyErrorsError
 from sfray.pipeline.run import run_job
 from sfray.pipeline.summary import RunSummary
-from sfray.storage.read_results import current_state
+from sfray.storage.read_results import current_state, read_progress
 from tests.integration.fake_stages import Script
 
 
@@ -205,3 +205,12 @@ def test_an_output_has_one_writer(tmp_path: Path) -> None:
     finally:
         first.join()
     assert len(states(spec)) == 80
+
+
+def test_a_permanent_failure_is_tried_again_on_request(tmp_path: Path) -> None:
+    spec = job(tmp_path, num_videos=3)
+    run(spec, Script(folder=tmp_path, missing=(v(1),)))
+    failed = read_progress(spec.output.uri, StorageSpec()).latest_failures["request_id"]
+    again = run_job(spec, stages=Script(folder=tmp_path).stages(), retry=failed)
+    assert (again.num_answers, again.num_failures) == (2, 0)
+    assert set(states(spec).values()) == {"WHAT 0", "WHAT 1"}

@@ -166,3 +166,18 @@ def test_a_limit_takes_the_first_in_the_order_of_work(tmp_path: Path) -> None:
     assert planned.first(2).table["prompt_id"].to_pylist() == ["a-1", "a-2"]
     assert planned.first(2).failures.num_rows == 0
     assert planned.first(9).failures.num_rows == 1
+
+
+def test_captions_over_a_manifest_of_questions_ask_once_a_video(tmp_path: Path) -> None:
+    rows = [question("a", 1, answer="x"), question("a", 2, answer="y"), {"video_uri": "b.mp4"}]
+    rows[2]["answer"] = "A caption."
+    prompts = [{"prompt_id": "caption", "text": "Describe it."}]
+    planned = plan(tmp_path, rows, task="caption", prompts=prompts)
+    assert planned.table["reference_answer"].to_pylist() == [None, "A caption."]
+    assert (planned.num_collapsed, planned.failures.num_rows) == (1, 0)
+
+
+def test_any_name_can_be_passed_through(tmp_path: Path) -> None:
+    rows = [question("a", 1, row=3), question("a", 1, row=3)]
+    planned = plan(tmp_path, rows, manifest={"passthrough": ["row"]})
+    assert planned.table["row"].to_pylist() == [3] and planned.num_collapsed == 1

@@ -1,0 +1,120 @@
+"""Commands on outputs that exist: proof, retries, copies, comparisons."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sfray.config import StorageSpec
+
+app = typer.Typer()
+
+Endpoint = Annotated[str | None, typer.Option(help="The S3 endpoint, where it isn't AWS.")]
+Output = Annotated[str, typer.Argument(help="The output of a job: a folder or an s3:// prefix.")]
+
+
+@app.command()
+def verify(
+    output: Output,
+    manifest: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC.yaml", help="Compare with what this job file asks for now."),
+    ] = None,
+    endpoint_url: Endpoint = None,
+) -> None:
+    """Read an output back and prove that it is complete; exit code 0 only then.
+
+    Every request that the runs were asked is one answer or one failure, nothing is there twice,
+    every part is readable, of the schema and with its digest, and none is missing.
+    """
+    from sfray.storage.verify import verify as verify_output
+
+    wanted = None
+    if manifest is not None:
+        import pyarrow as pa
+
+        from sfray.config import load_job_spec
+        from sfray.pipeline.plan import make_plan
+
+        requests = make_plan(load_job_spec(manifest)).requests
+        tables = (requests.table, requests.failures)
+        wanted = pa.chunked_array(
+            [chunk for table in tables for chunk in table["request_id"].chunks], pa.string()
+        )
+    report = verify_output(output, StorageSpec(endpoint_url=endpoint_url), wanted)
+    typer.echo(
+        f"{report.num_requested} requests, {report.num_answered} answers, "
+        f"{report.num_failed} failures"
+    )
+    for problem in report.problems:
+        typer.echo(f"problem: {problem}")
+    typer.echo("complete" if report.ok else "NOT complete")
+    raise typer.Exit(0 if report.ok else 1)
+
+
+@app.command()
+def retry(
+    output: Output,
+    code: Annotated[
+        list[str] | None, typer.Option(help="Only failures with this code; repeatable.")
+    ] = None,
+    transient: Annotated[
+        bool, typer.Option("--transient", help="Only failures that can pass by themselves.")
+    ] = False,
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster; by default the one at hand.")
+    ] = None,
+    endpoint_url: Endpoint = None,
+) -> None:
+    """Try failures again, permanent ones too, with the job file of the output's last run."""
+    from sfray.pipeline.retry import retry_output
+
+    storage = StorageSpec(endpoint_url=endpoint_url)
+    summary = retry_output(output, storage, tuple(code or ()), transient, address)
+    summary.print_to(Console(stderr=True))
+    raise typer.Exit(summary.exit_code)
+
+
+@app.command()
+def compact(
+    output: Output,
+    to: Annotated[str, typer.Option(help="Where the copy goes: a folder or an s3:// prefix.")],
+    endpoint_url: Endpoint = None,
+) -> None:
+    """Copy the current state into few large parts, verified; interrupted, it goes on."""
+    from sfray.storage.compact import compact as compact_output
+
+    report = compact_output(output, to, StorageSpec(endpoint_url=endpoint_url))
+    typer.echo(f"{report.num_copied} rows copied to {to}, verified")
+
+
+@app.command()
+def diff(
+    output: Output,
+    before: Annotated[str, typer.Argument(help="A fingerprint, or its beginning.")],
+    after: Annotated[str, typer.Argument(help="Another one.")],
+    limit: Annotated[int, typer.Option(min=1, help="How many rows.")] = 20,
+    endpoint_url: Endpoint = None,
+) -> None:
+    """Show side by side what two fingerprints of an output answered differently."""
+    import pyarrow.compute as pc
+
+    from sfray.storage.diff import diff as diff_output
+
+    found = diff_output(output, StorageSpec(endpoint_url=endpoint_url), before, after)
+    table = Table("video", "prompt", "change", before, after)
+    changed = found.rows.filter(pc.not_equal(found.rows["change"], "same"))
+    for row in changed.slice(0, limit).to_pylist():
+        said = [row[f"{name}_{side}"] for side in ("before", "after") for name in ("text", "code")]
+        table.add_row(
+            row["video_id"],
+            row["prompt_id"],
+            row["change"],
+            said[0] or said[1] or "",
+            said[2] or said[3] or "",
+        )
+    Console().print(table)
+    typer.echo(", ".join(f"{number} {change}" for change, number in found.counts.items()))
