@@ -25,10 +25,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from sfray.config import DecodeSpec
-from sfray.errors import FAILURE_KINDS, RequestError
+from sfray.errors import FAILURE_KINDS, RequestError, RunError
 from sfray.video.channel import Channel, ChannelError, Message
 
-_START_SECONDS = 60
+_START_SECONDS = 120
 # What a decoder may print before it dies; the end of it is looked at.
 _STDERR_TAIL_BYTES = 2000
 _PASSED_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "TZ")
@@ -113,6 +113,7 @@ class Sandbox:
 
         Raises:
             RequestError: with the code of what went wrong, the child's death included.
+            RunError: no child can be started.
         """
         num_frames, image_size = self._shape[:2]
         clip = {
@@ -227,7 +228,11 @@ class Sandbox:
         try:
             ready = channel.receive().fields
         except (ChannelError, TimeoutError) as error:
-            raise self._obituary(self._child) from error
+            # No file is to blame: every other one would fail alike.
+            last_words = _tail(stderr).decode(errors="replace").strip().rpartition("\n")[2]
+            self._stop_child()
+            text = f"the decoding process can't be started: {last_words or 'no answer'}"
+            raise RunError(text) from error
         self._child = _Running(process, channel, stderr, bool(ready.get("network_isolated")))
         return self._child
 

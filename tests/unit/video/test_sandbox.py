@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from sfray.config import DecodeSpec
-from sfray.errors import RequestError
+from sfray.errors import RequestError, RunError
 from sfray.video.sandbox import Sandbox
 
 VIDEO = Path(__file__).parents[2] / "resources" / "parity" / "videos" / "v06_7frames_320x180.mp4"
@@ -56,7 +56,7 @@ def sandbox_with(**decode: int) -> Iterator[Sandbox]:
         yield sandbox
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
     with sandbox_with() as sandbox:
         yield sandbox
@@ -147,6 +147,12 @@ def test_memory_beyond_the_limit(tmp_path: Path) -> None:
         assert sandbox.probe(Source(VIDEO))["num_frames"] == 7
 
 
+def test_a_child_that_cannot_start_stops_the_run() -> None:
+    with sandbox_with(max_memory_bytes=2**20) as sandbox, pytest.raises(RunError, match="started"):
+        sandbox.probe(Source(VIDEO))
+    assert sandbox.child_pid is None
+
+
 def test_a_source_that_fails_fails_its_file_only(sandbox: Sandbox) -> None:
     def fail() -> None:
         raise RequestError("fetch_failed", "the storage went away")
@@ -156,15 +162,14 @@ def test_a_source_that_fails_fails_its_file_only(sandbox: Sandbox) -> None:
     assert sandbox.probe(Source(VIDEO))["num_frames"] == 7
 
 
-def test_no_secret_reaches_the_child(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_reaches_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
-    sandbox.probe(Source(VIDEO))
-    process = Path(f"/proc/{pid_of(sandbox)}")
-    assert b"hush" not in (process / "environ").read_bytes()
-    limits = (process / "limits").read_text()
-    assert f"{DecodeSpec().max_memory_bytes}" in limits
-    inherited = {entry.readlink() for entry in (process / "fd").iterdir()}
-    assert VIDEO not in inherited
+    with sandbox_with() as sandbox:
+        sandbox.probe(Source(VIDEO))
+        process = Path(f"/proc/{pid_of(sandbox)}")
+        assert b"hush" not in (process / "environ").read_bytes()
+        assert f"{DecodeSpec().max_memory_bytes}" in (process / "limits").read_text()
+        assert VIDEO not in {entry.readlink() for entry in (process / "fd").iterdir()}
 
 
 def test_the_child_has_no_network(sandbox: Sandbox) -> None:
@@ -175,7 +180,7 @@ def test_the_child_has_no_network(sandbox: Sandbox) -> None:
     assert Path(f"/proc/{pid_of(sandbox)}/ns/net").readlink() != ours
 
 
-def test_closing_leaves_nothing(sandbox: Sandbox) -> None:
+def test_closing_leaves_nothing() -> None:
     def descriptors() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
