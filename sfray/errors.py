@@ -52,7 +52,7 @@ FAILURE_KINDS: dict[str, FailureKind] = {
     "decode_timeout": FailureKind("decode", False, "decoding exceeded its limit of time"),
     "decode_crashed": FailureKind("decode", False, "the decoder's process died"),
     "decode_out_of_memory": FailureKind("decode", False, "decoding exceeded its limit of memory"),
-    "engine_error": FailureKind("model", False, "the engine failed on this request"),
+    "engine_error": FailureKind("model", True, "the engine failed on this request"),
     "out_of_memory": FailureKind("model", True, "the accelerator's memory did not suffice"),
     "worker_lost": FailureKind(
         "pipeline", False, "the worker was lost each time this video was processed, alone too"
