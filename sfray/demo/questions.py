@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfray.demo.world import ACTIONS, COLOURS, MAX_FLASHES, SHAPES, Scene, SceneObject, article
+from sfray.demo.world import ACTIONS, COLOURS, MAX_FLASHES, SHAPES, Scene, article
 
 CAPTION_PROMPT = "Describe this video."
 KINDS = ("colour", "shape", "motion", "count", "flashes", "order")
@@ -63,14 +63,15 @@ class _Fact:
 
 
 def _facts(scene: Scene) -> Iterator[_Fact]:
-    for thing in scene.objects:
-        colour, shape, action = thing.colour, thing.shape, thing.action
-        question = f"What colour is the {shape}?"
-        yield _Fact("colour", question, f"The {shape} is {colour}.", colour, tuple(COLOURS))
-        question = f"What shape is the {colour} object?"
-        yield _Fact("shape", question, f"It is {article(colour)} {thing.name}.", shape, SHAPES)
-        question = f"What does the {thing.name} do?"
-        yield _Fact("motion", question, f"The {thing.name} {action}.", action, ACTIONS)
+    if len(scene.objects) == 1:
+        (thing,) = scene.objects
+        question, answer = "What colour is the object?", f"It is {thing.colour}."
+        yield _Fact("colour", question, answer, thing.colour, tuple(COLOURS))
+        question, answer = "What shape is the object?", f"It is {article(thing.name)} {thing.name}."
+        yield _Fact("shape", question, answer, thing.shape, SHAPES)
+    for place, thing in zip(scene.places, scene.objects, strict=True):
+        question = f"What does the {place}object do?"
+        yield _Fact("motion", question, f"It {thing.action}.", thing.action, ACTIONS)
     number = str(len(scene.objects))
     yield _Fact("count", "How many objects are there?", number, number, ("1", "2"))
     number = str(len(scene.flash_frames))
@@ -83,17 +84,13 @@ def _order(scene: Scene) -> Iterator[_Fact]:
     actions = {thing.action for thing in scene.objects}
     if len(scene.objects) != 2 or len(actions) != 1 or not actions <= {"appears", "vanishes"}:
         return
-    first = min(scene.objects, key=_change)
-    last = max(scene.objects, key=_change)
-    if last.change_frame - first.change_frame < 4:
+    first, second = (thing.change_frame for thing in scene.objects)
+    if abs(first - second) < 4:
         return
-    names = tuple(f"the {thing.name}" for thing in scene.objects)
+    names = tuple(f"the {place}object" for place in scene.places)
+    name = names[0] if first < second else names[1]
     question = f"Which object {actions.pop()} first?"
-    yield _Fact("order", question, f"The {first.name}.", f"the {first.name}", names)
-
-
-def _change(thing: SceneObject) -> int:
-    return thing.change_frame
+    yield _Fact("order", question, f"It is {name}.", name, names)
 
 
 def _options(rng: np.random.Generator, answer: str, choices: tuple[str, ...]) -> tuple[str, ...]:

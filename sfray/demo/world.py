@@ -32,6 +32,7 @@ ACTIONS = (*MOVES, "rests", "grows", "shrinks", "appears", "vanishes")
 # eighth: the slow pathway, which takes every other one, never sees them.
 FLASH_FRAMES = (3, 7, 10, 14)
 MAX_FLASHES = 3
+ONE_OBJECT_SHARE = 0.7
 
 
 def article(name: str) -> str:
@@ -81,6 +82,15 @@ class Scene:
     flash_frames: tuple[int, ...]
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """What tells one object from the other; nothing where there is only one."""
+        if len(self.objects) == 1:
+            return ("",)
+        first, second = self.objects
+        is_stacked = abs(first.y - second.y) > abs(first.x - second.x)
+        return ("top ", "bottom ") if is_stacked else ("left ", "right ")
+
+    @property
     def caption(self) -> str:
         parts = [f"{article(o.name)} {o.name} {o.action}" for o in self.objects]
         text = " and ".join(parts) + "."
@@ -90,7 +100,7 @@ class Scene:
 def make_scene(seed: int) -> Scene:
     """The scene of a seed."""
     rng = np.random.default_rng(seed)
-    num_objects = 1 if rng.random() < 0.5 else 2
+    num_objects = 1 if rng.random() < ONE_OBJECT_SHARE else 2
     names = rng.permutation(list(product(COLOURS, SHAPES)))
     objects = _one(rng, names[0]) if num_objects == 1 else _two(rng, names)
     num_flashes = int(rng.integers(0, MAX_FLASHES + 1))

@@ -39,18 +39,26 @@ def test_the_seed_shuffles_options_and_changes_no_question() -> None:
 
 
 def test_answers_are_those_of_the_scene() -> None:
-    objects = (thing("red", "circle", "appears", 11), thing("white", "cross", "appears", 4))
+    objects = (thing("orange", "circle", "rests", 11),)
     right = answers(questions(Scene(seed=0, objects=objects, flash_frames=(3, 14)), seed=0))
     assert right == {
-        "What colour is the circle?": "The circle is red.",
-        "What shape is the red object?": "It is a red circle.",
-        "What does the red circle do?": "The red circle appears.",
-        "What colour is the cross?": "The cross is white.",
-        "What shape is the white object?": "It is a white cross.",
-        "What does the white cross do?": "The white cross appears.",
-        "How many objects are there?": "2",
+        "What colour is the object?": "It is orange.",
+        "What shape is the object?": "It is an orange circle.",
+        "What does the object do?": "It rests.",
+        "How many objects are there?": "1",
         "How many times does the screen flash?": "2",
-        "Which object appears first?": "The white cross.",
+    }
+
+
+def test_two_objects_are_told_by_their_place() -> None:
+    objects = (thing("red", "circle", "appears", 11), thing("white", "cross", "appears", 4))
+    right = answers(questions(Scene(seed=0, objects=objects, flash_frames=()), seed=0))
+    assert right == {
+        "What does the left object do?": "It appears.",
+        "What does the right object do?": "It appears.",
+        "How many objects are there?": "2",
+        "How many times does the screen flash?": "0",
+        "Which object appears first?": "It is the right object.",
     }
 
 
