@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from sfray.cli_eval import app
 from sfray.config import StorageSpec
+from sfray.demo.questions import questions
+from sfray.demo.world import make_scene
 from sfray.errors import ManifestError
 from sfray.pipeline.evaluate import (
     ablation_jobs,
@@ -114,7 +116,9 @@ def test_the_toy_worlds_videos_are_made_once(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.mp4"))) == 1
     scorers = Counter(pq.read_table(manifests["qa"])["scorer"].to_pylist())
     assert scorers["count"] == 4
-    assert scorers["open_ended"] >= 6
+    facts = [q for seed in (5, 6) for q in questions(make_scene(seed), seed=0) if not q.options]
+    assert scorers.total() == len(facts)
+    assert scorers["open_ended"] == len(facts) - 4
     assert manifest_scorers(str(manifests["multiple_choice"])) == ["multiple_choice"]
 
 
