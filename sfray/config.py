@@ -78,9 +78,10 @@ class PromptSpec(Section):
 
 
 class RopeScaling(Section):
-    """Longer contexts than the model was trained for (SlowFast-LLaVA, its RoPE option)."""
+    """SlowFast-LLaVA's RoPE option. Within the model's own positions it changes nothing; prompts
+    beyond them are failures `prompt_too_long`, as without it."""
 
-    type: Literal["dynamic", "linear"]
+    type: Literal["dynamic"]
     factor: float = Field(gt=1.0)
 
 

@@ -47,39 +47,48 @@ def disconnect() -> None:
     ray.shutdown()
 
 
-def cluster_share(resources: ResourcesSpec, gpus_per_replica: float | None = None) -> ClusterShare:
-    """Fits the job to the cluster.
+def cluster_share(resources: ResourcesSpec) -> ClusterShare:
+    """Fits the job to the cluster at hand; see `share_of`."""
+    totals = ray.cluster_resources()
+    nodes = [n["Resources"]["CPU"] for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU")]
+    return share_of(resources, nodes, totals.get("GPU", 0.0))
+
+
+def share_of(resources: ResourcesSpec, node_cpus: list[float], num_gpus: float) -> ClusterShare:
+    """Fits a job to nodes with so many CPUs each and so many GPUs in all.
 
     Without a GPU there is one model replica a node, with the node's cores as its threads. On one
-    or two CPUs both stages take half a CPU each, since a pool that can't get its one actor would
+    or two CPUs both stages take a part of a CPU, since a pool that can't get its one actor would
     starve the other.
+
+    Raises:
+        RunError: the cluster has less of a GPU than one replica is to have.
     """
-    totals = ray.cluster_resources()
-    num_cpus, num_gpus = totals.get("CPU", 1.0), totals.get("GPU", 0.0)
+    num_cpus = sum(node_cpus)
     small = num_cpus <= 2
-    decode_cpus = num_cpus / 4 if small else 1.0
     decode_max = max(1, int(num_cpus)) if small else int(num_cpus) - 1
-    decode_actors = _bounded(resources.decode_workers.min, resources.decode_workers.max, decode_max)
-    wanted = resources.model_replicas
+    decode, wanted = resources.decode_workers, resources.model_replicas
+    decode_actors = _bounded(decode.min, decode.max, decode_max)
+    cpus = num_cpus / 4 if small else 1.0
     if num_gpus == 0:
-        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-        cores = int(min(node["Resources"]["CPU"] for node in nodes))
         return ClusterShare(
-            decode_cpus=decode_cpus,
+            decode_cpus=cpus,
             decode_actors=decode_actors,
-            model_cpus=num_cpus / 4 if small else 1.0,
+            model_cpus=cpus,
             model_gpus=0.0,
-            model_actors=_bounded(wanted.min, wanted.max, len(nodes)),
-            model_threads=cores,
+            model_actors=_bounded(wanted.min, wanted.max, len(node_cpus)),
+            model_threads=int(min(node_cpus)),
         )
-    share = gpus_per_replica or 1.0
+    asked = resources.num_gpus_per_replica
+    share = 1.0 if asked == "auto" else asked
     if share > num_gpus:
         raise RunError(
             f"resources.num_gpus_per_replica is {share:g}, but the cluster has {num_gpus:g} GPUs"
         )
-    fitting = int(num_gpus) * math.floor(1 / share) if share <= 1 else int(num_gpus // share)
+    # A replica lies on one GPU: what is left of each is lost.
+    fitting = int(num_gpus * math.floor(1 / share)) if share <= 1 else int(num_gpus // share)
     return ClusterShare(
-        decode_cpus=decode_cpus,
+        decode_cpus=cpus,
         decode_actors=decode_actors,
         model_cpus=0.0 if small else 1.0,
         model_gpus=share,

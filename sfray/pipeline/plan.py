@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from sfray.config import JobSpec
-from sfray.errors import CheckpointError
+from sfray.errors import CheckpointError, SpecError
 from sfray.model.checkpoint import checkpoint_identity
 from sfray.model.presets import ModelProfile, model_profile, resolve_sampling_and_pooling
 from sfray.model.prompt_tokens import PromptTokenizer
@@ -63,6 +63,7 @@ def make_plan(spec: JobSpec, limit: int | None = None) -> JobPlan:
     Raises:
         SpecError, ManifestError, StorageError, CheckpointError: one sentence each.
     """
+    _refuse_what_is_not_there(spec)
     profile = model_profile(spec.model, spec.storage)
     spec = resolved_spec(spec, profile)
     template = load_template(spec.template, profile.chat_format, spec.task)
@@ -79,6 +80,17 @@ def make_plan(spec: JobSpec, limit: int | None = None) -> JobPlan:
         requests = requests.first(limit)
     plan = JobPlan(spec=spec, profile=profile, template=template, run=run, requests=requests)
     return _without_long_prompts(plan)
+
+
+def _refuse_what_is_not_there(spec: JobSpec) -> None:
+    if spec.model.engine == "vllm":
+        raise SpecError("model.engine 'vllm' is not in this version; allowed: auto, transformers")
+    share = spec.resources.num_gpus_per_replica
+    if share != "auto" and share > 1:
+        raise SpecError(
+            f"resources.num_gpus_per_replica is {share:g}, but the engine of this version uses one "
+            "GPU at most; allowed: auto, or a share above 0 and up to 1"
+        )
 
 
 def _without_long_prompts(plan: JobPlan) -> JobPlan:

@@ -65,8 +65,7 @@ class AnswerPrompts:
                 self._llava.visual_tokens, video.frames_THWC, self._pooling
             )
         except RuntimeError as error:
-            failure = RequestFailure(code="engine_error", message=_first_line(error))
-            return [failure] * len(requests)
+            return [RequestFailure.of(_engine_error(error))] * len(requests)
         prompts = [
             self._tokenizer.encode(self._template.render(r.prompt, r.options)) for r in requests
         ]
@@ -77,16 +76,23 @@ class AnswerPrompts:
             for (_, after), seed in zip(prompts, seeds, strict=True)
         ]
         prefix_LW = torch.cat([self._embed(before), visual_LW])
-        try:
-            completions = await self._engine.complete(prefix_LW, suffixes, self._spec.generation)
-        except RuntimeError as error:
-            failure = RequestFailure(code="engine_error", message=_first_line(error))
-            return [failure] * len(requests)
+        completions = await self._complete(prefix_LW, suffixes)
         seconds = (time.monotonic() - started) / len(requests)
         return [
             self._result(request, completion, len(visual_LW), len(before) + len(after), seconds)
             for request, completion, (_, after) in zip(requests, completions, prompts, strict=True)
         ]
+
+    async def _complete(
+        self, prefix_LW: Tensor, suffixes: list[Suffix]
+    ) -> list[Completion | RequestError]:
+        """If the engine fails on suffixes together, each goes alone: one costs itself only."""
+        try:
+            return await self._engine.complete(prefix_LW, suffixes, self._spec.generation)
+        except RuntimeError as error:
+            if len(suffixes) == 1:
+                return [_engine_error(error)]
+        return [(await self._complete(prefix_LW, [suffix]))[0] for suffix in suffixes]
 
     @torch.inference_mode()
     def _embed(self, token_ids: list[int]) -> Tensor:
@@ -120,8 +126,9 @@ def _seed(seed: int, request_id: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{request_id}".encode()).digest()[:7], "little")
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _engine_error(error: RuntimeError) -> RequestError:
+    code = "out_of_memory" if isinstance(error, torch.OutOfMemoryError) else "engine_error"
+    return RequestError(code, (str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 def _no_reason() -> RequestFailure:

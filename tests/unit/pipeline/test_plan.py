@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sfray.config import JobSpec, parse_job_spec
-from sfray.errors import CheckpointError
+from sfray.errors import CheckpointError, SpecError
 from sfray.model.checkpoint import check_checkpoint
 from sfray.pipeline.outlook import outlook
 from sfray.pipeline.plan import JobPlan, make_plan
@@ -114,3 +114,17 @@ def test_the_outlook_counts_what_is_to_do(tmp_path: Path) -> None:
     assert seen.num_visual_tokens == 4 * 32 + 8 * 16
     assert seen.num_prompt_tokens is not None and 0 < seen.num_prompt_tokens < 100
     assert seen.problems == {"invalid_row": (1, "the row has no question")}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": {"id": "demo", "engine": "vllm"}}, "auto, transformers"),
+        ({"resources": {"num_gpus_per_replica": 2}}, "up to 1"),
+    ],
+)
+def test_what_this_version_lacks_is_refused_not_ignored(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(SpecError, match=words):
+        plan(tmp_path, **change)
