@@ -87,6 +87,8 @@ def _checked(text: str, name: str) -> Template:
         if not least <= found <= most:
             wanted = "exactly once" if least else "at most once"
             raise SpecError(f"template {name!r} must hold {place} {wanted}, not {found} times")
+    if not _OPTIONS_LINE.sub("", text.split(IMAGE)[1]):
+        raise SpecError(f"template {name!r} must go on after <image>: the answer continues a text")
     return Template(text)
 
 

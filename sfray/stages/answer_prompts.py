@@ -69,18 +69,28 @@ class AnswerPrompts:
         prompts = [
             self._tokenizer.encode(self._template.render(r.prompt, r.options)) for r in requests
         ]
-        before = prompts[0][0]
-        seeds = [_seed(self._spec.generation.seed, r.request_id) for r in requests]
-        suffixes = [
-            Suffix(token_ids=after, seed=seed)
-            for (_, after), seed in zip(prompts, seeds, strict=True)
-        ]
-        prefix_LW = torch.cat([self._embed(before), visual_LW])
-        completions = await self._complete(prefix_LW, suffixes)
+        # What stands before the image is the same for all, unless a template asks there already.
+        sharing: dict[tuple[int, ...], list[int]] = {}
+        for index, (before, _) in enumerate(prompts):
+            sharing.setdefault(tuple(before), []).append(index)
+        completions: dict[int, Completion | RequestError] = {}
+        for before_ids, indices in sharing.items():
+            prefix_LW = torch.cat([self._embed(list(before_ids)), visual_LW])
+            suffixes = [
+                Suffix(
+                    token_ids=prompts[index][1],
+                    seed=_seed(self._spec.generation.seed, requests[index].request_id),
+                )
+                for index in indices
+            ]
+            completed = await self._complete(prefix_LW, suffixes)
+            completions.update(zip(indices, completed, strict=True))
         seconds = (time.monotonic() - started) / len(requests)
         return [
-            self._result(request, completion, len(visual_LW), len(before) + len(after), seconds)
-            for request, completion, (_, after) in zip(requests, completions, prompts, strict=True)
+            self._result(
+                request, completions[index], len(visual_LW), len(before) + len(after), seconds
+            )
+            for index, (request, (before, after)) in enumerate(zip(requests, prompts, strict=True))
         ]
 
     async def _complete(
@@ -96,7 +106,7 @@ class AnswerPrompts:
 
     @torch.inference_mode()
     def _embed(self, token_ids: list[int]) -> Tensor:
-        ids = torch.tensor(token_ids, device=self._llava.device)
+        ids = torch.tensor(token_ids, dtype=torch.long, device=self._llava.device)
         return self._llava.model.get_input_embeddings()(ids)
 
     def _result(

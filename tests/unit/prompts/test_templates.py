@@ -40,6 +40,8 @@ def test_what_a_question_holds_stays_text(tmp_path: Path) -> None:
         ("<image><image>{question}", "<image> exactly once, not 2"),
         ("<image>", "{question} exactly once, not 0"),
         ("<image>{question}{options}{options}", "{options} at most once, not 2"),
+        ("{question}<image>", "must go on after <image>"),
+        ("{question}<image>{options}", "must go on after <image>"),
     ],
 )
 def test_a_template_without_its_places_is_refused(tmp_path: Path, text: str, words: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -15,6 +16,7 @@ from sfray.config import GenerationSpec, parse_job_spec
 from sfray.demo.world import make_scene, render
 from sfray.errors import RequestError
 from sfray.model.engine import Completion, Engine, Suffix
+from sfray.prompts.templates import Template
 from sfray.records import (
     DecodedItem,
     DecodedVideo,
@@ -90,6 +92,19 @@ def test_the_model_says_what_there_is() -> None:
 def test_a_video_that_failed_fails_all_its_requests() -> None:
     failure = RequestFailure(code="no_frames", message="nothing there")
     assert results(decoded(failure)) == [failure] * 3
+
+
+def test_questions_before_the_image_reach_their_own_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stage(), "_template", Template("USER: {question} <image> ASSISTANT:"))
+    item = decoded()
+    for request, together in zip(item.item.requests, results(item), strict=True):
+        work = replace(item.item, requests=(request,))
+        (alone,) = asyncio.run(stage()(replace(item, item=work)))
+        assert isinstance(together, Generation) and isinstance(alone.result, Generation)
+        assert together.token_ids == alone.result.token_ids
+        assert together.num_prompt_tokens == alone.result.num_prompt_tokens
 
 
 class BrokenFor:
