@@ -86,7 +86,7 @@ class RopeScaling(Section):
 
 
 class ModelSpec(Section):
-    """The model: `id` is a hub id, a folder, an s3:// folder, or `demo`."""
+    """The model: `id` is a hub id, a folder, or `demo`."""
 
     id: str = Field(min_length=1)
     revision: str | None = None
