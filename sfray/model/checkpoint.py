@@ -18,13 +18,14 @@ _DECIDING_FILES = ("config.json", "tokenizer.json", "generation_config.json")
 def checkpoint_identity(model: ModelSpec, storage: StorageSpec) -> tuple[str, str | None]:
     """(model id, revision) for fingerprints.
 
-    The revision of a hub model is the one that the job names; that of a folder is a digest of its
-    config and of its weight files' headers and sizes, so that another training under the same
-    name gives other fingerprints.
+    The revision of a hub model is its commit, or what the job names where nothing of the model is
+    on this machine yet; that of a folder is a digest of its config and of its weight files'
+    headers and sizes, so that another training under the same name gives other fingerprints.
     """
-    if model.id in PRESETS:
-        return model.id, model.revision
-    folder = demo_folder() if model.id == DEMO else Path(model.id)
+    folder = _local_folder(model)
+    if folder is None:
+        cached = small_files(model)
+        return model.id, cached.name if cached else model.revision
     digest = hashlib.sha256()
     for name in _DECIDING_FILES:
         path = folder / name
@@ -37,6 +38,32 @@ def checkpoint_identity(model: ModelSpec, storage: StorageSpec) -> tuple[str, st
             digest.update(file.read(1 << 20))
         digest.update(str(path.stat().st_size).encode())
     return (DEMO if model.id == DEMO else folder.name), digest.hexdigest()[:16]
+
+
+def pinned(model: ModelSpec) -> ModelSpec:
+    """The model with a hub revision resolved to its commit, so that all nodes load the same.
+
+    Fetches the small files of a hub model, its config and tokenizer.
+
+    Raises:
+        CheckpointError: the hub can't be reached and nothing is on this machine.
+    """
+    if _local_folder(model) is not None:
+        return model
+    return model.model_copy(update={"revision": _from_hub(model, ["*.json"]).name})
+
+
+def small_files(model: ModelSpec) -> Path | None:
+    """The folder with config and tokenizer of a model, if it is on this machine."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if (folder := _local_folder(model)) is not None:
+        return folder
+    try:
+        return Path(snapshot_download(model.id, revision=model.revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
 
 
 def checkpoint_folder(model: ModelSpec) -> Path:

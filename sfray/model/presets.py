@@ -143,7 +143,6 @@ def _from_folder(folder: Path) -> ModelProfile:
     try:
         vision, text = config["vision_config"], config["text_config"]
         heads = text["num_attention_heads"]
-        chat_format = {"mistral": "mistral_instruct"}.get(text.get("model_type"), "vicuna_v1")
         return ModelProfile(
             id=str(folder),
             architecture=architecture,
@@ -155,10 +154,21 @@ def _from_folder(folder: Path) -> ModelProfile:
             num_kv_heads=text.get("num_key_value_heads") or heads,
             vocab_size=text["vocab_size"],
             max_position_embeddings=text["max_position_embeddings"],
-            chat_format=chat_format,
+            chat_format=_chat_format(folder, text.get("model_type")),
         )
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{folder}/config.json lacks {error} of vision or text") from error
+
+
+def _chat_format(folder: Path, model_type: str | None) -> str:
+    """Told by the checkpoint's own chat template, else by the kind of its language model."""
+    for name in ("chat_template.jinja", "chat_template.json", "tokenizer_config.json"):
+        path = folder / name
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        for mark, chat_format in (("<|im_start|>", "chatml"), ("[INST]", "mistral_instruct")):
+            if mark in text:
+                return chat_format
+    return "mistral_instruct" if model_type == "mistral" else "vicuna_v1"
 
 
 def resolve_sampling_and_pooling(

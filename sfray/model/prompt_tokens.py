@@ -6,9 +6,9 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from sfray.config import ModelSpec, StorageSpec
+from sfray.config import ModelSpec
 from sfray.errors import CheckpointError
-from sfray.model.presets import DEMO, demo_folder
+from sfray.model.checkpoint import small_files
 from sfray.prompts.templates import RenderedPrompt
 
 
@@ -25,9 +25,11 @@ class PromptTokenizer:
         self._num_start_tokens = len(start)
 
     @classmethod
-    def load(cls, model: ModelSpec, storage: StorageSpec) -> PromptTokenizer:
-        """Of a local checkpoint; raises `CheckpointError` where there is none."""
-        folder = demo_folder() if model.id == DEMO else Path(model.id)
+    def load(cls, model: ModelSpec) -> PromptTokenizer:
+        """Of a model on this machine; raises `CheckpointError` where it isn't."""
+        folder = small_files(model)
+        if folder is None:
+            raise CheckpointError(f"the tokenizer of {model.id!r} is not on this machine")
         return cls.from_folder(folder)
 
     @classmethod

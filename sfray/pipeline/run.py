@@ -16,7 +16,7 @@ from rich.console import Console
 
 from sfray.config import JobSpec
 from sfray.errors import TooManyErrorsError
-from sfray.model.checkpoint import check_checkpoint
+from sfray.model.checkpoint import check_checkpoint, pinned
 from sfray.model.presets import resolve_sampling_and_pooling
 from sfray.pipeline.actors import Stages
 from sfray.pipeline.cluster import ClusterShare, cluster_share, connect, disconnect
@@ -73,7 +73,7 @@ def run_job(
         RunError: what stops a run, in one sentence, with an exit code.
     """
     console = console or Console(stderr=True)
-    plan = make_plan(spec, limit)
+    plan = make_plan(spec.model_copy(update={"model": pinned(spec.model)}), limit)
     output = plan.spec.output
     with ResultsLog.open(
         output.uri,

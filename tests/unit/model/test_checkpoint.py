@@ -1,0 +1,102 @@
+"""Checkpoints in folders and in a hub cache, without a hub."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sfray.config import ModelSpec, StorageSpec
+from sfray.errors import CheckpointError
+from sfray.model.checkpoint import checkpoint_folder, checkpoint_identity, pinned, small_files
+from sfray.model.presets import demo_folder, model_profile
+from sfray.model.prompt_tokens import PromptTokenizer
+
+HUB_ID = "llava-hf/llava-v1.6-vicuna-7b-hf"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A hub cache with the tokenizer of a model, as a download leaves it."""
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / f"models--{HUB_ID.replace('/', '--')}"
+    snapshot = repository / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    shutil.copy(demo_folder() / "tokenizer.json", snapshot)
+    return tmp_path
+
+
+def test_a_hub_revision_is_resolved_to_its_commit(hub_cache: Path) -> None:
+    model = ModelSpec(id=HUB_ID)
+    assert pinned(model).revision == COMMIT
+    assert pinned(pinned(model)) == pinned(model)
+    assert checkpoint_identity(model, StorageSpec()) == (HUB_ID, COMMIT)
+    assert PromptTokenizer.load(model) is not None
+
+
+def test_without_hub_and_cache_a_run_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    model = ModelSpec(id=HUB_ID, revision="main")
+    assert small_files(model) is None
+    assert checkpoint_identity(model, StorageSpec()) == (HUB_ID, "main")
+    with pytest.raises(CheckpointError, match="could not be fetched"):
+        pinned(model)
+
+
+def copied(folder: Path, **config: Any) -> Path:
+    shutil.copytree(demo_folder(), folder)
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    return folder
+
+
+def test_a_folder_is_told_by_what_is_in_it(tmp_path: Path) -> None:
+    one = ModelSpec(id=str(copied(tmp_path / "one")))
+    again = ModelSpec(id=str(copied(tmp_path / "again")))
+    other = ModelSpec(id=str(copied(tmp_path / "other", note="another training")))
+    revisions = [checkpoint_identity(model, StorageSpec())[1] for model in (one, again, other)]
+    assert revisions[0] == revisions[1] != revisions[2]
+    assert pinned(one) == one
+
+
+def test_weights_must_be_safetensors(tmp_path: Path) -> None:
+    folder = copied(tmp_path / "model")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="safetensors"):
+        checkpoint_folder(ModelSpec(id=str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("template", "chat_format"),
+    [
+        ("<|im_start|>user {{ text }}<|im_end|>", "chatml"),
+        ("[INST] {{ text }} [/INST]", "mistral_instruct"),
+        ("USER: {{ text }} ASSISTANT:", "vicuna_v1"),
+    ],
+)
+def test_the_chat_format_of_a_folder_is_that_of_its_template(
+    tmp_path: Path, template: str, chat_format: str
+) -> None:
+    folder = copied(tmp_path / "model")
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    assert model_profile(ModelSpec(id=str(folder)), StorageSpec()).chat_format == chat_format
+
+
+def test_another_architecture_is_refused(tmp_path: Path) -> None:
+    folder = copied(tmp_path / "model", architectures=["BertModel"])
+    with pytest.raises(CheckpointError, match=r"BertModel.*LlavaNextForConditionalGeneration"):
+        model_profile(ModelSpec(id=str(folder)), StorageSpec())
