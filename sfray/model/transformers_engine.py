@@ -1,12 +1,16 @@
 """The light engine: transformers, one prefix computed once for all questions of a video.
 
-Shape legend: B suffixes, S positions, L prefix positions, W width, V vocabulary.
+A thread takes in videos while others are under way: each brings its prefix and its suffixes, then
+all rows of all videos go through the decode steps together, and a row that has ended makes room.
+Shape legend: R rows of all videos, B rows of one video, S positions, W width, V vocabulary.
 """
 
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+import queue
+import threading
+from concurrent.futures import Future
 
 import torch
 from torch import Tensor
@@ -15,143 +19,140 @@ from transformers import DynamicCache
 from sfray.config import GenerationSpec
 from sfray.errors import RequestError
 from sfray.model.engine import Completion, Suffix
+from sfray.model.growing_text import GrowingText
 from sfray.model.llava import Llava
 from sfray.model.prompt_tokens import PromptTokenizer
+from sfray.model.shared_prefix import NAME, GroupStep, PrefixGroup
 
-_SUFFIXES_PER_BATCH = 32
+# So many rows decode together, and so many videos hold a prefix in memory.
+_MAX_ROWS = 64
+_MAX_VIDEOS = 8
+
+
+class _Job:
+    """One call of `complete`: the suffixes of one video."""
+
+    def __init__(
+        self, prefix_LW: Tensor, suffixes: list[Suffix], generation: GenerationSpec
+    ) -> None:
+        self.prefix_LW = prefix_LW
+        self.suffixes = suffixes
+        self.generation = generation
+        self.future: Future[list[Completion | RequestError]] = Future()
+        self.texts: list[GrowingText] = []
+        self.group: PrefixGroup | None = None
+
+    def open_rows(self) -> list[int]:
+        return [row for row, text in enumerate(self.texts) if not text.finish_reason]
 
 
 class TransformersEngine:
-    """Runs in one thread of its own, so that calls from an event loop may overlap."""
+    """Runs in one thread of its own; calls from an event loop overlap."""
 
     def __init__(self, llava: Llava, tokenizer: PromptTokenizer) -> None:
         self._llava = llava
         self._tokenizer = tokenizer
-        config = llava.model.generation_config
-        ends = config.eos_token_id
-        self._end_ids = set(ends if isinstance(ends, list) else [ends])
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+        self._language_model = llava.model.model.language_model
+        self._language_model.config._attn_implementation = NAME
+        ends = llava.model.generation_config.eos_token_id
+        self._end_ids = frozenset(ends if isinstance(ends, list) else [ends])
+        self._waiting: queue.Queue[_Job] = queue.Queue()
+        self._under_way: list[_Job] = []
+        threading.Thread(target=self._run, name="engine", daemon=True).start()
 
     async def complete(
         self, prefix_LW: Tensor, suffixes: list[Suffix], generation: GenerationSpec
     ) -> list[Completion | RequestError]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._thread, self._complete, prefix_LW, suffixes, generation
-        )
+        job = _Job(prefix_LW, suffixes, generation)
+        self._waiting.put(job)
+        return await asyncio.wrap_future(job.future)
 
     @torch.inference_mode()
-    def _complete(
-        self, prefix_LW: Tensor, suffixes: list[Suffix], generation: GenerationSpec
-    ) -> list[Completion | RequestError]:
-        inner = self._llava.model.model.language_model
-        prefix = inner(inputs_embeds=prefix_LW[None], use_cache=True).past_key_values
-        results: list[Completion | RequestError] = []
-        for low in range(0, len(suffixes), _SUFFIXES_PER_BATCH):
-            batch = suffixes[low : low + _SUFFIXES_PER_BATCH]
-            cache = DynamicCache()
-            for layer, state in enumerate(prefix.layers):
-                expanded = (t.expand(len(batch), -1, -1, -1) for t in (state.keys, state.values))
-                cache.update(*expanded, layer)
-            results += self._decode(cache, prefix_LW.shape[0], batch, generation)
-        return results
+    def _run(self) -> None:
+        while True:
+            self._take_in()
+            try:
+                self._decode_step()
+            except RuntimeError as error:  # such as out of memory: each caller decides
+                for job in self._under_way:
+                    job.future.set_exception(error)
+                self._under_way = []
+            for job in self._under_way:
+                if not job.open_rows():
+                    job.future.set_result([text.completion(self._tokenizer) for text in job.texts])
+            self._under_way = [job for job in self._under_way if job.open_rows()]
 
-    def _decode(
-        self,
-        cache: DynamicCache,
-        prefix_length: int,
-        batch: list[Suffix],
-        generation: GenerationSpec,
-    ) -> list[Completion | RequestError]:
-        device = self._llava.device
-        lengths = torch.tensor([len(s.token_ids) for s in batch], device=device)
-        longest = int(lengths.max())
-        ids_BS = torch.tensor(
-            [s.token_ids + [0] * (longest - len(s.token_ids)) for s in batch], device=device
+    def _take_in(self) -> None:
+        """Begins jobs that wait while there is room; waits for one if nothing is under way."""
+        while True:
+            try:
+                job = self._waiting.get(block=not self._under_way)
+            except queue.Empty:
+                return
+            try:
+                self._begin(job)
+            except RuntimeError as error:
+                job.future.set_exception(error)
+                continue
+            self._under_way.append(job)
+            num_rows = sum(len(job.open_rows()) for job in self._under_way)
+            if num_rows >= _MAX_ROWS or len(self._under_way) >= _MAX_VIDEOS:
+                return
+
+    def _begin(self, job: _Job) -> None:
+        """Computes the prefix and the first token of each suffix."""
+        cache = DynamicCache()
+        self._language_model(inputs_embeds=job.prefix_LW[None], past_key_values=cache)
+        lengths = [len(suffix.token_ids) for suffix in job.suffixes]
+        job.group = PrefixGroup(
+            prefix=[(layer.keys[0], layer.values[0]) for layer in cache.layers],
+            num_rows=len(job.suffixes),
+            capacity=max(lengths) + job.generation.max_new_tokens,
         )
+        job.texts = [GrowingText(s, job.generation, self._end_ids) for s in job.suffixes]
+        longest, device = max(lengths), self._llava.device
+        padded = [s.token_ids + [0] * (longest - len(s.token_ids)) for s in job.suffixes]
         steps = torch.arange(longest, device=device)
-        seen_BS = torch.cat(
-            [
-                torch.ones(len(batch), prefix_length, dtype=torch.long, device=device),
-                (steps[None] < lengths[:, None]).long(),
-            ],
-            dim=1,
-        )
-        positions_BS = (prefix_length + steps)[None].expand(len(batch), -1)
-        states = self._forward(ids_BS, cache, seen_BS, positions_BS)
-        last_BW = states[torch.arange(len(batch)), lengths - 1]
-        rows = [_Row(s, generation, self._end_ids) for s in batch]
-        for step in range(generation.max_new_tokens):
-            logits_BV = self._llava.model.lm_head(last_BW).float()
-            chosen = [row.choose(logits_V) for row, logits_V in zip(rows, logits_BV, strict=True)]
-            for row in rows:
-                row.check_stop(self._tokenizer, generation)
-            if all(row.finish_reason for row in rows) or step + 1 == generation.max_new_tokens:
-                break
-            ids_B1 = torch.tensor(chosen, device=device)[:, None]
-            seen_BS = torch.cat([seen_BS, torch.ones_like(ids_B1)], dim=1)
-            positions_B1 = (prefix_length + lengths + step)[:, None]
-            last_BW = self._forward(ids_B1, cache, seen_BS, positions_B1)[:, -1]
-        return [row.completion(self._tokenizer, generation) for row in rows]
+        lengths_B = torch.tensor(lengths, device=device)
+        positions_BS = steps.where(steps < lengths_B[:, None], job.group.capacity)
+        rows_B = torch.arange(len(lengths), device=device)
+        group_step = GroupStep(job.group, rows_B, positions_BS)
+        states = self._forward(torch.tensor(padded, device=device), [group_step])
+        self._grow(job.texts, states[rows_B, lengths_B - 1])
 
-    def _forward(
-        self, ids_BS: Tensor, cache: DynamicCache, seen_BS: Tensor, positions_BS: Tensor
-    ) -> Tensor:
-        return self._llava.model.model.language_model(
-            input_ids=ids_BS,
-            past_key_values=cache,
-            attention_mask=seen_BS,
-            position_ids=positions_BS,
-            use_cache=True,
+    def _decode_step(self) -> None:
+        """One more token for every open row of every video."""
+        device = self._llava.device
+        texts, group_steps, ids = [], [], []
+        for job in self._under_way:
+            rows = job.open_rows()
+            if not rows or job.group is None:
+                continue
+            texts += [job.texts[row] for row in rows]
+            ids += [job.texts[row].last_id for row in rows]
+            positions = [[job.texts[row].num_positions - 1] for row in rows]
+            group_steps.append(
+                GroupStep(
+                    job.group,
+                    torch.tensor(rows, device=device),
+                    torch.tensor(positions, device=device),
+                )
+            )
+        if texts:
+            states = self._forward(torch.tensor(ids, device=device)[:, None], group_steps)
+            self._grow(texts, states[:, -1])
+
+    def _forward(self, ids_RS: Tensor, group_steps: list[GroupStep]) -> Tensor:
+        """(R, S, W), the last states of inputs behind their prefixes."""
+        positions = [step.group.prefix_length + step.positions_BS for step in group_steps]
+        return self._language_model(
+            input_ids=ids_RS,
+            position_ids=torch.cat(positions),
+            use_cache=False,
+            group_steps=group_steps,
         ).last_hidden_state
 
-
-class _Row:
-    """One suffix while its text grows."""
-
-    def __init__(self, suffix: Suffix, generation: GenerationSpec, end_ids: set[int]) -> None:
-        self._generation = generation
-        self._end_ids = end_ids
-        self._random = torch.Generator().manual_seed(suffix.seed)
-        self._ids: list[int] = []
-        self._logprobs: list[float] = []
-        self.finish_reason: str | None = None
-
-    def choose(self, logits_V: Tensor) -> int:
-        """The next id; a finished row repeats its last one, which nobody reads."""
-        if self.finish_reason:
-            return self._ids[-1]
-        logprobs_V = logits_V.log_softmax(-1)
-        chosen = (
-            int(logits_V.argmax()) if not self._generation.temperature else self._draw(logits_V)
-        )
-        self._ids.append(chosen)
-        self._logprobs.append(float(logprobs_V[chosen]))
-        if chosen in self._end_ids:
-            self.finish_reason = "stop"
-        return chosen
-
-    def _draw(self, logits_V: Tensor) -> int:
-        probs_V, order_V = (
-            (logits_V / self._generation.temperature).softmax(-1).cpu().sort(descending=True)
-        )
-        kept_V = probs_V * (probs_V.cumsum(-1) - probs_V < self._generation.top_p)
-        return int(order_V[torch.multinomial(kept_V, 1, generator=self._random)])
-
-    def check_stop(self, tokenizer: PromptTokenizer, generation: GenerationSpec) -> None:
-        if self.finish_reason or not generation.stop:
-            return
-        text = tokenizer.decode(self._ids)
-        if any(stop in text for stop in generation.stop):
-            self.finish_reason = "stop"
-
-    def completion(self, tokenizer: PromptTokenizer, generation: GenerationSpec) -> Completion:
-        text = tokenizer.decode(self._ids)
-        for stop in generation.stop:
-            text = text.split(stop)[0]
-        return Completion(
-            token_ids=tuple(self._ids),
-            text=text.strip(),
-            finish_reason=self.finish_reason or "length",
-            mean_logprob=sum(self._logprobs) / len(self._logprobs),
-        )
+    def _grow(self, texts: list[GrowingText], states_RW: Tensor) -> None:
+        logits_RV = self._llava.model.lm_head(states_RW).float()
+        for text, logits_V in zip(texts, logits_RV, strict=True):
+            text.grow(logits_V, self._tokenizer)

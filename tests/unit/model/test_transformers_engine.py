@@ -116,3 +116,20 @@ def test_calls_may_overlap() -> None:
     assert [c.token_ids for c in first] != [c.token_ids for c in second]
     alone = complete(SUFFIXES, GenerationSpec(max_new_tokens=4))
     assert [c.token_ids for c in first] == [c.token_ids for c in alone]
+
+
+def test_a_failure_under_way_reaches_its_callers_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generation = GenerationSpec(max_new_tokens=4)
+    before = complete(SUFFIXES, generation)
+    broken = engine()
+
+    def fail() -> None:
+        raise RuntimeError("out of something")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(broken, "_decode_step", fail)
+        with pytest.raises(RuntimeError, match="out of something"):
+            complete(SUFFIXES, generation)
+    assert complete(SUFFIXES, generation) == before
