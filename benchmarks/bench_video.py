@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
@@ -28,6 +26,7 @@ import av
 import numpy as np
 from PIL import Image
 
+from benchmarks.processor import processor
 from sfray.video import pyav_reader
 from sfray.video.container import open_video
 from sfray.video.pyav_reader import ClipRequest, PyavReader
@@ -282,13 +281,6 @@ def save(rows: list[dict], folder: Path) -> None:
         f"Seconds of processor time, best of {RUNS}; {NUM_FRAMES} frames at"
         f" {IMAGE_SIZE}x{IMAGE_SIZE}.\n\n{text}\n\n{summary}\n"
     )
-
-
-def processor() -> str:
-    for text in Path("/proc/cpuinfo").read_text().splitlines():
-        if text.startswith("model name"):
-            return f"{os.cpu_count()} cores of {text.partition(':')[2].strip()}"
-    return platform.processor()
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import random
 import tempfile
 import time
@@ -26,6 +24,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.processor import processor
 from sfray.config import DecodeSpec, StorageSpec, VideosSpec
 from sfray.records import WorkItem
 from sfray.stages.decode_video import DecodeVideo
@@ -160,13 +159,6 @@ def table(told: dict[str, Any]) -> str:
         cells = [str(counts.get(code, "")) for code in codes]
         lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return f"{os.cpu_count()} cores of {line.partition(':')[2].strip()}"
-    return platform.processor()
 
 
 def main() -> None:
