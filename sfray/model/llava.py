@@ -40,6 +40,7 @@ class Llava:
         except (OSError, ValueError, RuntimeError) as error:
             first = str(error).strip().splitlines()[0]
             raise CheckpointError(f"the model in {folder} doesn't load: {first}") from error
+        self._drop_unread_layers()
         self.model.to(self.device).eval()
         self._patch_grid = patch_grid
         settings = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
@@ -65,6 +66,15 @@ class Llava:
         inner = self.model.model
         pixels = torch.from_numpy(np.ascontiguousarray(self.pixels(frames_THWC)))
         pixels = pixels.to(self.device, self.model.dtype)
-        states = inner.vision_tower(pixels, output_hidden_states=True).hidden_states
-        patches = states[self.model.config.vision_feature_layer][:, 1:]
+        patches = inner.vision_tower(pixels).last_hidden_state[:, 1:]
         return inner.multi_modal_projector(patches)
+
+    def _drop_unread_layers(self) -> None:
+        """Leaves out the tower's layers behind the one whose features are read, often the last.
+
+        Layer k of n + 1 hidden states, counted as the checkpoint does, is what k layers give.
+        """
+        encoder = self.model.model.vision_tower.encoder
+        wanted = self.model.config.vision_feature_layer
+        num_read = wanted if wanted >= 0 else len(encoder.layers) + 1 + wanted
+        encoder.layers = encoder.layers[:num_read]
