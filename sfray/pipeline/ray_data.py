@@ -83,11 +83,6 @@ class StageStream:
         self._thread = threading.Thread(target=self._read, args=(context,), daemon=True)
         self._thread.start()
 
-    @property
-    def num_lost_blocks(self) -> int:
-        """How many blocks Ray Data has given up so far."""
-        return self._lost.num_lost
-
     def poll(self, timeout_seconds: float) -> pa.Table | None:
         """The next table; None when the time is up.
 
