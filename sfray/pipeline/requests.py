@@ -19,7 +19,7 @@ from sfray.errors import ManifestError
 from sfray.prompts.templates import column_names, fill_columns
 from sfray.records import KEY_FIELDS, RequestFailure, RunIdentity, outcomes_schema
 from sfray.storage.manifest import read_manifest
-from sfray.storage.uris import identity_uri
+from sfray.storage.uris import identity_uri, join
 
 CLIP_KEY = ["video_id", "start_seconds", "end_seconds"]
 # A column that no manifest has: the number of a row while tables are worked on.
@@ -204,10 +204,15 @@ def _request_table(
         "options": pa.array(all_options, pa.list_(pa.string())),
         "reference_answer": _reference_answers(rows, spec),
         "fingerprint": pa.repeat(run.fingerprint, num),
-        "fetch_uri": rows["video_uri"],
+        "fetch_uri": _fetch_uris(rows["video_uri"], spec.videos.root),
     }
     columns |= {name: rows[name] for name in passthrough.names}
     return pa.table(columns)
+
+
+def _fetch_uris(uris: pa.ChunkedArray, root: str | None) -> pa.ChunkedArray | list[str]:
+    """Where the bytes are: the URIs as written, relative ones under the job's root."""
+    return uris if root is None else [join(root, uri) for uri in uris.to_pylist()]
 
 
 def _reference_answers(rows: pa.Table, spec: JobSpec) -> pa.ChunkedArray:

@@ -181,3 +181,15 @@ def test_any_name_can_be_passed_through(tmp_path: Path) -> None:
     rows = [question("a", 1, row=3), question("a", 1, row=3)]
     planned = plan(tmp_path, rows, manifest={"passthrough": ["row"]})
     assert planned.table["row"].to_pylist() == [3] and planned.num_collapsed == 1
+
+
+def test_relative_uris_lie_under_the_root_and_keep_their_identity(tmp_path: Path) -> None:
+    rows = [question("a", 1), question("https://host/b", 1)]
+    planned = plan(tmp_path, rows, videos={"root": "s3://bucket/videos/"})
+    assert planned.table["fetch_uri"].to_pylist() == [
+        "s3://bucket/videos/a.mp4",
+        "https://host/b.mp4",
+    ]
+    assert planned.table["video_uri"].to_pylist() == ["a.mp4", "https://host/b.mp4"]
+    same = plan(tmp_path, rows, videos={"root": "s3://mirror/"}).table
+    assert same["request_id"] == planned.table["request_id"]
