@@ -93,7 +93,7 @@ def test_passing_faults_are_ridden_out(tmp_path, trouble):
     seen = []
 
     def script(_, body):
-        """Every third question fails when it comes first; by number, a retry could fail for ever."""
+        """Every third question fails on its first try; by number, retries could fail too."""
         asked = body["messages"][1]["content"]
         if asked in seen:
             return YES
