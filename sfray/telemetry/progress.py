@@ -7,8 +7,10 @@ import time
 from types import TracebackType
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from sfray.telemetry.run_counters import RunCounters
 from sfray.telemetry.stage_load import ANSWER_STAGE, DECODE_STAGE, StageLoad
@@ -64,22 +66,19 @@ def clock(seconds: float | None) -> str:
 
 
 class LiveDisplay:
-    """Bars for videos and requests, and a line on the stages."""
+    """Bars for videos and requests, and below them what the stages do and how fast it goes."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            console=console,
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         )
-        self._videos = self._progress.add_task("videos", total=None, note="")
-        self._requests = self._progress.add_task("requests", total=None, note="")
+        self._videos = self._progress.add_task("videos", total=None)
+        self._requests = self._progress.add_task("requests", total=None)
+        self._words = Text("starting")
+        self._live = Live(Group(self._progress, self._words), console=console)
 
     def __enter__(self) -> LiveDisplay:
-        self._progress.start()
+        self._live.start()
         return self
 
     def __exit__(
@@ -88,21 +87,18 @@ class LiveDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        self._live.stop()
 
     def update(self, counters: RunCounters, load: StageLoad) -> None:
         self._progress.update(
-            self._videos,
-            total=counters.num_videos,
-            completed=counters.num_videos_done,
-            note=stage_words(load),
-        )
-        note = (
-            f"{counters.num_failures} failures, {counters.requests_per_second:.1f}/s, "
-            f"{clock(counters.seconds_left)} left"
+            self._videos, total=counters.num_videos, completed=counters.num_videos_done
         )
         self._progress.update(
-            self._requests, total=counters.num_requests, completed=counters.num_done, note=note
+            self._requests, total=counters.num_requests, completed=counters.num_done
+        )
+        self._words.plain = (
+            f"{counters.num_failures} failures, {counters.requests_per_second:.1f} requests/s, "
+            f"{clock(counters.seconds_left)} left\n{stage_words(load)}"
         )
 
 
