@@ -49,6 +49,8 @@ _WATCHED_OUTCOMES = 200
 _BROKEN_MODEL_SHARE = 0.9
 _MAX_ALONE_SHARE = 0.2
 _MIN_ALONE = 16
+# A video that was alone so often when the driver was lost is not tried again.
+_LONE_ATTEMPTS = 2
 
 
 def run_job(
@@ -127,8 +129,11 @@ class _Run:
         self._pending = _without(_without(planned.table, log.answered_ids()), for_good)
         self._new_failures = _without(planned.failures, failures["request_id"])
         self._open_ids = _ids_of(self._pending)
-        # Logged as tried alone, but without an outcome: the driver was lost with them.
-        self._suspects = _without(_only(self._pending, _ids_of(log.lone_attempts())), retry)
+        # Tried alone, but without an outcome: the driver was lost with them.
+        lone = _without(_only(log.lone_attempts(), self._open_ids), retry)
+        self._lone_attempts: dict[str, int] = dict(
+            zip(lone["request_id"].to_pylist(), lone["attempts"].to_pylist(), strict=True)
+        )
         self._num_recomputed = 0
         self._counters = RunCounters(
             num_requests=self._pending.num_rows, num_videos=len(clip_starts(self._pending))
@@ -159,7 +164,7 @@ class _Run:
                 logger.info("no GPU in this cluster: the model runs on the CPU")
             with stop_signal() as self._stop:
                 for attempt in (1, 2):
-                    bulk = _without(self._open_requests(), self._suspects["request_id"])
+                    bulk = _only(self._pending, self._open_ids - self._lone_attempts.keys())
                     if bulk.num_rows:
                         self._round(bulk, attempt, stages, share, display)
                     if not self._open_ids or self._stop.number is not None:
@@ -228,10 +233,10 @@ class _Run:
                 f"{lost.num_rows} of {self._pending.num_rows} requests were lost twice with their "
                 "workers: the cluster or the model is at fault, not the videos"
             )
-        suspects = _ids_of(self._suspects)
         for low, high in pairwise([*clip_starts(lost).tolist(), lost.num_rows]):
             requests = lost.slice(low, high - low)
-            if suspects.isdisjoint(requests["request_id"].to_pylist()):
+            ids = requests["request_id"].to_pylist()
+            if max(self._lone_attempts.get(request_id, 0) for request_id in ids) < _LONE_ATTEMPTS:
                 self._log.log_attempt(requests["request_id"])
                 self._round(requests, 3, stages, share, display)
                 if self._stop.number is not None:

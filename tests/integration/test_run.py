@@ -12,15 +12,18 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
 import ray
 
 from sfray.config import JobSpec, StorageSpec, parse_job_spec
 from sfray.errors import CheckpointError, OutputInUseError, TooManyErrorsError
+from sfray.pipeline.plan import make_plan
 from sfray.pipeline.run import run_job
 from sfray.pipeline.summary import RunSummary
 from sfray.storage.read_results import current_state, read_progress
+from sfray.storage.results_log import ResultsLog
 from tests.integration.fake_stages import Script
 
 
@@ -214,3 +217,25 @@ def test_a_permanent_failure_is_tried_again_on_request(tmp_path: Path) -> None:
     again = run_job(spec, stages=Script(folder=tmp_path).stages(), retry=failed)
     assert (again.num_answers, again.num_failures) == (2, 0)
     assert set(states(spec).values()) == {"WHAT 0", "WHAT 1"}
+
+
+@pytest.mark.parametrize(("attempts", "answered"), [(1, 2), (2, 0)])
+def test_what_was_alone_when_the_driver_was_lost_is_tried_alone_again_but_not_for_ever(
+    tmp_path: Path, attempts: int, answered: int
+) -> None:
+    spec = job(tmp_path, num_videos=3)
+    table = make_plan(spec).requests.table
+    suspect = table.filter(pa.compute.equal(table["video_id"], v(1)))["request_id"]
+    for number in range(attempts):
+        with ResultsLog.open(
+            spec.output.uri,
+            spec.storage,
+            passthrough=pa.schema([("source", pa.string())]),
+            run_id=f"lost-{number}",
+            flush_rows=1,
+            flush_seconds=1,
+        ) as log:
+            log.log_attempt(suspect)
+    summary = run(spec, Script(folder=tmp_path))
+    assert summary.num_answers == 4 + answered
+    assert summary.failures_by_code == ({} if answered else {"worker_lost": 2})
