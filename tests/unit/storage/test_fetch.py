@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -107,13 +107,13 @@ class Web:
 
     url: str = ""
     content: bytes = SMALL
-    etag: str = '"one"'
+    # Of the answers to come; the last one stays.
+    etags: list[str] = field(default_factory=lambda: ['"one"'])
     ranges: bool = True
     asked: list[str] = field(default_factory=list)
     # Statuses to answer with before all is well; 0 cuts the connection in mid-body.
     trouble: list[int] = field(default_factory=list)
     redirects: dict[str, str] = field(default_factory=dict)
-    after: Callable[[], None] = lambda: None
 
 
 @pytest.fixture
@@ -135,7 +135,6 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
                 self.send_error(status)
                 return
             self._give(cut=status == 0)
-            web.after()
 
         def _give(self, *, cut: bool) -> None:
             content, asked = web.content, self.headers.get("Range", "")
@@ -152,7 +151,8 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
                 part = content
                 self.send_response(200)
             self.send_header("Content-Length", str(len(part)))
-            self.send_header("ETag", web.etag)
+            etag = web.etags.pop(0) if len(web.etags) > 1 else web.etags[0]
+            self.send_header("ETag", etag)
             self.end_headers()
             self.wfile.write(part[: len(part) // 2] if cut else part)
 
@@ -237,11 +237,7 @@ def test_no_server_at_all() -> None:
 def test_a_file_that_changes_is_noticed(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "WHOLE_FILE_BYTES", 2**20)
     web.content = LARGE
-
-    def change() -> None:
-        web.etag = '"two"'
-
-    web.after = change
+    web.etags = ['"one"', '"two"']
     assert code_of(web_fetcher(), f"{web.url}/v.mp4") == "video_changed"
 
 
