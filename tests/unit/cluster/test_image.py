@@ -1,0 +1,56 @@
+"""The image: what hadolint says of it, and what its stages must keep to."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+DOCKERFILE = ROOT / "cluster" / "Dockerfile"
+HADOLINT = Path(sys.executable).with_name("hadolint")
+
+
+def lint(path: Path) -> subprocess.CompletedProcess[str]:
+    command = [HADOLINT, "--no-color", "--failure-threshold", "style", path]
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+
+
+def stages() -> list[list[str]]:
+    """The instructions of each stage, continuation lines joined."""
+    text = re.sub(r"\\\n\s*", "", DOCKERFILE.read_text())
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    found: list[list[str]] = []
+    for line in lines:
+        if line.startswith("FROM "):
+            found.append([])
+        found[-1].append(line)
+    return found
+
+
+def test_the_linter_has_nothing_to_say() -> None:
+    linted = lint(DOCKERFILE)
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+
+
+def test_the_linter_would_speak(tmp_path: Path) -> None:
+    bad = tmp_path / "Dockerfile"
+    bad.write_text("FROM python:latest\nUSER root\n")
+    assert "DL3007" in lint(bad).stdout
+
+
+def test_every_image_is_run_by_a_user_without_rights() -> None:
+    by_name = {stage[0].split(" AS ")[-1]: stage for stage in stages()}
+    assert "USER 10001:10001" in by_name["mounted"]
+    assert stages()[-1] == ["FROM mounted"]
+    for name in ("mounted", "baked"):
+        users = [line for line in by_name[name] if line.startswith("USER")]
+        assert users in ([], ["USER 10001:10001"]), f"{name} changes the user"
+
+
+def test_bases_are_exact_versions_and_packages_are_constrained() -> None:
+    lines = [line for stage in stages() for line in stage]
+    names = {stage[0].split(" AS ")[-1] for stage in stages()} | {"scratch"}
+    bases = {line.split()[1] for line in lines if line.startswith("FROM ")} - names
+    assert bases and all(re.search(r":\d+\.\d+\.\d+-", base) for base in bases)
+    installs = [line for line in lines if "pip install" in line]
+    assert installs and all("-c constraints.txt" in line for line in installs)
