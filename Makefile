@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Written after a complete install; a newer constraints file or pyproject installs again.
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check unit format schemas clean
+.PHONY: demo test check unit format schemas dashboard clean
 
 demo: $(INSTALLED)
 	$(BIN)/sfray demo --output demo-output
@@ -29,6 +29,9 @@ format: $(INSTALLED)
 
 schemas: $(INSTALLED)
 	$(BIN)/python tools/make_schemas.py
+
+dashboard: $(INSTALLED)
+	$(BIN)/python -m tools.make_dashboard
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

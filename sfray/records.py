@@ -389,6 +389,9 @@ def outcome_row(outcome: Outcome, run: RunIdentity) -> dict[str, Any]:
         "options": list(request.options) or None,
         "reference_answer": request.reference_answer,
         "attempts": item.attempt,
+        "bytes_fetched": decoded.bytes_fetched,
+        "fetch_seconds": decoded.fetch_seconds,
+        "decode_seconds": decoded.decode_seconds,
         **asdict(run),
         **request.passthrough,
     }
@@ -396,11 +399,6 @@ def outcome_row(outcome: Outcome, run: RunIdentity) -> dict[str, Any]:
         return row | asdict(result) | {"stage": result.stage, "transient": result.transient}
     row |= {f.name: getattr(result, f.name) for f in fields(result)}
     row["num_generated_tokens"] = len(result.token_ids)
-    row |= {
-        "bytes_fetched": decoded.bytes_fetched,
-        "fetch_seconds": decoded.fetch_seconds,
-        "decode_seconds": decoded.decode_seconds,
-    }
     if (video := decoded.video) is not None:
         row |= {
             "frame_indices": video.frame_indices.tolist(),

@@ -6,6 +6,7 @@ import copy
 import logging
 import queue
 import threading
+import time
 import uuid
 import warnings
 import weakref
@@ -205,13 +206,16 @@ class _Watch(ExecutionCallback):
 
 def _observe(executor: StreamingExecutor, load: StageLoad) -> None:
     """Tells `load` what each stage does now (internal paths of Ray Data, kept here)."""
+    states = {DECODE_STAGE: StageState(), ANSWER_STAGE: StageState()}
     for op in executor._topology:
-        stage = next((s for s in (DECODE_STAGE, ANSWER_STAGE) if s in op.name), None)
+        stage = next((s for s in states if s in op.name), None)
         if stage is None:
             continue
-        metrics = op.metrics
+        # An operator's own metrics count its actors only when a block comes out.
+        actors, metrics = op.get_actor_info(), op.metrics
         queued = metrics.num_external_inqueue_blocks + metrics.obj_store_mem_internal_inqueue_blocks
-        load.observe(stage, StageState(metrics.num_alive_actors, metrics.num_active_actors, queued))
+        states[stage] = StageState(actors.running, actors.active, queued)
+    load.observe(states[DECODE_STAGE], states[ANSWER_STAGE], time.monotonic())
 
 
 def _dataset(

@@ -20,6 +20,7 @@ from sfray.model.checkpoint import check_checkpoint, pinned
 from sfray.model.presets import resolve_sampling_and_pooling
 from sfray.pipeline.actors import Stages
 from sfray.pipeline.cluster import ClusterShare, cluster_share, connect, disconnect
+from sfray.pipeline.metrics_export import RunMetrics
 from sfray.pipeline.plan import JobPlan, make_plan
 from sfray.pipeline.ray_data import EndOfStream, StageStream
 from sfray.pipeline.stop_signal import StopSignal, stop_signal
@@ -36,9 +37,10 @@ from sfray.records import (
 from sfray.stages.answer_prompts import AnswerPrompts
 from sfray.stages.decode_video import DecodeVideo
 from sfray.storage.results_log import ResultsLog
+from sfray.telemetry.bottleneck import bottleneck
 from sfray.telemetry.progress import Display, make_display
 from sfray.telemetry.run_counters import RunCounters
-from sfray.telemetry.stage_load import ANSWER_STAGE, DECODE_STAGE, StageLoad
+from sfray.telemetry.stage_load import StageLoad
 
 logger = logging.getLogger("sfray")
 
@@ -135,6 +137,7 @@ class _Run:
             zip(lone["request_id"].to_pylist(), lone["attempts"].to_pylist(), strict=True)
         )
         self._num_recomputed = 0
+        self._metrics: RunMetrics | None = None
         self._counters = RunCounters(
             num_requests=self._pending.num_rows, num_videos=len(clip_starts(self._pending))
         )
@@ -160,6 +163,7 @@ class _Run:
         connected = connect(address)
         try:
             share = cluster_share(self._plan.spec.resources)
+            self._metrics = RunMetrics(self._plan.spec.name, self._plan.run.run_id)
             if share.model_gpus == 0:
                 logger.info("no GPU in this cluster: the model runs on the CPU")
             with stop_signal() as self._stop:
@@ -171,6 +175,10 @@ class _Run:
                         return
                 self._answer_lost_alone(stages, share, display)
         finally:
+            # Ray goes on exporting what it was told last: the stages are gone.
+            self._load.pause()
+            self._show(display)
+            self._metrics = None
             if connected:
                 disconnect()
 
@@ -202,9 +210,19 @@ class _Run:
                 if outcomes is not None and outcomes.num_rows:
                     self._take(outcomes)
                 self._log.maybe_flush()
-                display.update(self._counters, self._load)
+                self._show(display)
         finally:
             stream.close()
+            self._load.pause()
+
+    def _show(self, display: Display) -> None:
+        display.update(self._counters, self._load, self._bottleneck())
+        if self._metrics:
+            self._metrics.update(self._counters, self._load)
+
+    def _bottleneck(self) -> str | None:
+        keyframes = self._plan.spec.sampling.seek == "keyframe"
+        return bottleneck(self._counters, self._load, keyframe_seeking=keyframes)
 
     def _take(self, outcomes: pa.Table) -> None:
         """Logs and counts what is new; a retried task may deliver a row twice."""
@@ -212,7 +230,9 @@ class _Run:
         fresh = outcomes.filter(pa.array([request_id in self._open_ids for request_id in ids]))
         self._num_recomputed += outcomes.num_rows - fresh.num_rows
         self._log.append(fresh)
-        self._counters.add(fresh)
+        clips = self._counters.add(fresh)
+        if self._metrics:
+            self._metrics.observe(clips)
         self._open_ids.difference_update(ids)
         stages = fresh["stage"].to_pylist()
         self._recent_model_failures.extend(stage == "model" for stage in stages)
@@ -303,9 +323,9 @@ class _Run:
             num_generated_tokens=counters.num_generated_tokens,
             num_visual_tokens=counters.num_visual_tokens,
             bytes_fetched=counters.bytes_fetched,
-            decode_busy_share=load.busy_share(DECODE_STAGE),
-            answer_busy_share=load.busy_share(ANSWER_STAGE),
-            bottleneck=load.bottleneck() if self.num_pending else None,
+            worker_busy_share=load.worker_busy_share,
+            stall_share=load.stall_share,
+            bottleneck=self._bottleneck(),
             stopped_by=signal.Signals(stopped).name if stopped else None,
             exit_code=exit_code,
         )

@@ -22,6 +22,9 @@ class RunSummary:
         num_answers, num_failures: what this run added.
         num_unfinished: what a stopped run left for the next one.
         failure_ratio: failures over requests, as the output stands now.
+        worker_busy_share: how much of their time decode workers had a video.
+        stall_share: how much of their time model replicas waited for decoded videos; both while
+            all were up and there was work, None where that was never so.
     """
 
     run_id: str
@@ -43,8 +46,8 @@ class RunSummary:
     num_generated_tokens: int
     num_visual_tokens: int
     bytes_fetched: int
-    decode_busy_share: float
-    answer_busy_share: float
+    worker_busy_share: float | None
+    stall_share: float | None
     bottleneck: str | None
     stopped_by: str | None
     exit_code: int
@@ -73,8 +76,6 @@ class RunSummary:
         yield "throughput", f"{self.requests_per_second:.2f} requests/s"
         yield "generated tokens", str(self.num_generated_tokens)
         if self.bottleneck:
-            yield "decode workers busy", f"{self.decode_busy_share:.0%}"
-            yield "model replicas busy", f"{self.answer_busy_share:.0%}"
             yield "bottleneck", self.bottleneck
         yield "output", self.output
 

@@ -21,7 +21,10 @@ _SECONDS_BETWEEN_LINES = 15.0
 
 
 class Display(Protocol):
-    """Shows the state of a run; `update` is called about once a second."""
+    """Shows the state of a run; `update` is called about once a second.
+
+    `advice` is a sentence on what holds the run back, where one is known.
+    """
 
     def __enter__(self) -> Display: ...
 
@@ -32,7 +35,7 @@ class Display(Protocol):
         trace: TracebackType | None,
     ) -> None: ...
 
-    def update(self, counters: RunCounters, load: StageLoad) -> None: ...
+    def update(self, counters: RunCounters, load: StageLoad, advice: str | None) -> None: ...
 
 
 def make_display(console: Console) -> Display:
@@ -43,8 +46,7 @@ def make_display(console: Console) -> Display:
 def stage_words(load: StageLoad) -> str:
     """What each stage does now, in words."""
     words = []
-    for stage in (DECODE_STAGE, ANSWER_STAGE):
-        seen = load.now(stage)
+    for stage, seen in ((DECODE_STAGE, load.decode), (ANSWER_STAGE, load.answer)):
         if seen.num_actors == 0:
             words.append(f"{stage} starting")
         elif seen.num_busy == 0 and seen.num_queued == 0:
@@ -89,7 +91,7 @@ class LiveDisplay:
     ) -> None:
         self._live.stop()
 
-    def update(self, counters: RunCounters, load: StageLoad) -> None:
+    def update(self, counters: RunCounters, load: StageLoad, advice: str | None) -> None:
         self._progress.update(
             self._videos, total=counters.num_videos, completed=counters.num_videos_done
         )
@@ -100,6 +102,8 @@ class LiveDisplay:
             f"{counters.num_failures} failures, {counters.requests_per_second:.1f} requests/s, "
             f"{clock(counters.seconds_left)} left\n{stage_words(load)}"
         )
+        if advice:
+            self._words.plain += f"\n{advice}"
 
 
 class LineDisplay:
@@ -119,7 +123,7 @@ class LineDisplay:
     ) -> None:
         return
 
-    def update(self, counters: RunCounters, load: StageLoad) -> None:
+    def update(self, counters: RunCounters, load: StageLoad, advice: str | None) -> None:
         if time.monotonic() < self._next_line:
             return
         self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
@@ -132,5 +136,5 @@ class LineDisplay:
             counters.num_videos,
             counters.requests_per_second,
             clock(counters.seconds_left),
-            stage_words(load),
+            "; ".join(filter(None, (stage_words(load), advice))),
         )

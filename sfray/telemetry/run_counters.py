@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+# What the outcomes of a clip have in common, in each of their rows.
+_OF_CLIPS = ("num_visual_tokens", "bytes_fetched", "fetch_seconds", "decode_seconds")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -16,6 +20,11 @@ class RunCounters:
 
     A video counts once per clip. Outcomes are counted as they arrive; a clip that a retried
     task delivers twice is counted twice in `num_videos_done`, which is for display only.
+
+    Attributes:
+        num_visual_tokens: computed once for each clip.
+        num_reused_visual_tokens: what the further questions of a clip would have cost again.
+        fetch_seconds, decode_seconds: of decode workers, failed videos included.
     """
 
     num_requests: int
@@ -25,23 +34,34 @@ class RunCounters:
     num_videos_done: int = 0
     num_generated_tokens: int = 0
     num_visual_tokens: int = 0
+    num_reused_visual_tokens: int = 0
     bytes_fetched: int = 0
+    fetch_seconds: float = 0.0
+    decode_seconds: float = 0.0
     failures_by_code: Counter[str] = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
 
-    def add(self, outcomes: pa.Table) -> None:
-        """Counts a table of `outcomes_schema`, the outcomes of whole clips."""
+    def add(self, outcomes: pa.Table) -> pa.Table:
+        """Counts a table of `outcomes_schema`, the outcomes of whole clips.
+
+        Returns:
+            a row for each clip: the columns of `_OF_CLIPS`, `model_seconds` and `num_answers`.
+        """
         failed = outcomes.filter(pc.is_valid(outcomes["code"]))
         self.num_failures += failed.num_rows
         self.num_answers += outcomes.num_rows - failed.num_rows
         self.failures_by_code.update(failed["code"].to_pylist())
-        self.num_generated_tokens += pc.sum(outcomes["num_generated_tokens"]).as_py() or 0
-        clips = outcomes.group_by(["video_id", "start_seconds", "end_seconds"]).aggregate(
-            [("num_visual_tokens", "max"), ("bytes_fetched", "max")]
-        )
+        self.num_generated_tokens += _sum(outcomes["num_generated_tokens"])
+        clips = _clips(outcomes)
+        computed = _sum(clips["num_visual_tokens"])
+        asked = _sum(pc.multiply(clips["num_visual_tokens"], clips["num_answers"]))
         self.num_videos_done += clips.num_rows
-        self.num_visual_tokens += pc.sum(clips["num_visual_tokens_max"]).as_py() or 0
-        self.bytes_fetched += pc.sum(clips["bytes_fetched_max"]).as_py() or 0
+        self.num_visual_tokens += computed
+        self.num_reused_visual_tokens += asked - computed
+        self.bytes_fetched += _sum(clips["bytes_fetched"])
+        self.fetch_seconds += _sum(clips["fetch_seconds"])
+        self.decode_seconds += _sum(clips["decode_seconds"])
+        return clips
 
     @property
     def num_done(self) -> int:
@@ -60,3 +80,17 @@ class RunCounters:
         """An estimate from the rate so far; None before the first outcome."""
         rate = self.requests_per_second
         return (self.num_requests - self.num_done) / rate if rate > 0 else None
+
+
+def _clips(outcomes: pa.Table) -> pa.Table:
+    aggregations = [(name, "max") for name in _OF_CLIPS]
+    clips = outcomes.group_by(["video_id", "start_seconds", "end_seconds"]).aggregate(
+        [*aggregations, ("model_seconds", "sum"), ("num_visual_tokens", "count")]
+    )
+    renamed = {f"{name}_max": name for name in _OF_CLIPS}
+    renamed |= {"model_seconds_sum": "model_seconds", "num_visual_tokens_count": "num_answers"}
+    return clips.rename_columns(renamed)
+
+
+def _sum(column: pa.ChunkedArray) -> Any:
+    return pc.sum(column).as_py() or 0

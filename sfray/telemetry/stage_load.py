@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 DECODE_STAGE = "decode_video"
 ANSWER_STAGE = "answer_prompts"
@@ -19,50 +18,63 @@ class StageState:
 
 
 @dataclass(slots=True)
-class _History:
-    state: StageState = StageState()
-    last_seen: float | None = None
-    actor_seconds: float = 0.0
-    busy_seconds: float = 0.0
-
-
-@dataclass(slots=True)
 class StageLoad:
-    """How many actors of each stage there were and how many of them were busy.
+    """How many actors of both stages there were, and how many of them were busy.
 
-    Written by one thread and read by another: a reader may see a state one step old.
+    Only time in which a replica can be blamed on decoding counts as steady: a replica is up, and
+    the decode stage has as much work as it can do. Before, models load; after, what is left
+    drains. Written by one thread and read by another: a reader may see a state one step old.
+
+    Attributes:
+        decode, answer: the stages as last seen.
+        model_busy_seconds: replica-seconds spent with at least one video, steady or not.
+        steady_seconds: of the run.
+        worker_seconds, worker_busy_seconds: of decode workers, in the steady time.
+        replica_seconds, replica_waiting_seconds: of model replicas, in the steady time; waiting
+            is being up without a video.
     """
 
-    _stages: dict[str, _History] = field(default_factory=dict)
+    decode: StageState = StageState()
+    answer: StageState = StageState()
+    model_busy_seconds: float = 0.0
+    steady_seconds: float = 0.0
+    worker_seconds: float = 0.0
+    worker_busy_seconds: float = 0.0
+    replica_seconds: float = 0.0
+    replica_waiting_seconds: float = 0.0
+    _seen_at: float | None = None
 
-    def observe(self, stage: str, state: StageState) -> None:
-        """Records the present state; the time since the last call counts with the last state."""
-        history = self._stages.setdefault(stage, _History())
-        now = time.monotonic()
-        if history.last_seen is not None:
-            seconds = now - history.last_seen
-            history.actor_seconds += history.state.num_actors * seconds
-            history.busy_seconds += history.state.num_busy * seconds
-        history.last_seen, history.state = now, state
+    def observe(self, decode: StageState, answer: StageState, now: float) -> None:
+        """Records the present states; the time since the last call counts with the last ones.
 
-    def now(self, stage: str) -> StageState:
-        """The state of a stage as last seen."""
-        return self._stages.get(stage, _History()).state
+        Args:
+            now: seconds of a monotonic clock.
+        """
+        if self._seen_at is not None:
+            self._count(now - self._seen_at)
+        self.decode, self.answer, self._seen_at = decode, answer, now
 
-    def busy_share(self, stage: str) -> float:
-        """The share of its actors' time that a stage spent working, from 0 to 1."""
-        history = self._stages.get(stage, _History())
-        return history.busy_seconds / history.actor_seconds if history.actor_seconds else 0.0
+    def pause(self) -> None:
+        """The stages are gone: the time until the next look doesn't count."""
+        self.decode, self.answer, self._seen_at = StageState(), StageState(), None
 
-    def bottleneck(self) -> str:
-        """Which stage held the other back, in a sentence."""
-        decode, answer = self.busy_share(DECODE_STAGE), self.busy_share(ANSWER_STAGE)
-        if answer >= decode:
-            return (
-                f"{ANSWER_STAGE} held the run back: its replicas were busy {answer:.0%} of the "
-                f"time, the decode workers {decode:.0%}"
-            )
-        return (
-            f"{DECODE_STAGE} held the run back: model replicas waited {1 - answer:.0%} of the time "
-            "for decoded videos; more decode workers or keyframe seeking would help"
-        )
+    def _count(self, seconds: float) -> None:
+        decode, answer = self.decode, self.answer
+        self.model_busy_seconds += answer.num_busy * seconds
+        fully_loaded = decode.num_queued > 0 or 0 < decode.num_actors == decode.num_busy
+        if answer.num_actors and fully_loaded:
+            self.steady_seconds += seconds
+            self.worker_seconds += decode.num_actors * seconds
+            self.worker_busy_seconds += decode.num_busy * seconds
+            self.replica_seconds += answer.num_actors * seconds
+            self.replica_waiting_seconds += (answer.num_actors - answer.num_busy) * seconds
+
+    @property
+    def stall_share(self) -> float | None:
+        """The share of their steady time that model replicas waited for decoded videos, 0 to 1."""
+        return self.replica_waiting_seconds / self.replica_seconds if self.replica_seconds else None
+
+    @property
+    def worker_busy_share(self) -> float | None:
+        """The share of their steady time that decode workers had a video, 0 to 1."""
+        return self.worker_busy_seconds / self.worker_seconds if self.worker_seconds else None

@@ -78,7 +78,14 @@ class FakeDecode:
             reader="fake",
             reader_reason="a test",
         )
-        return DecodedItem(item=item, video=video, failure=None)
+        return DecodedItem(
+            item=item,
+            video=video,
+            failure=None,
+            bytes_fetched=1000,
+            fetch_seconds=script.seconds / 4,
+            decode_seconds=script.seconds * 3 / 4,
+        )
 
 
 class FakeAnswer:

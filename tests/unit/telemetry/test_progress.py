@@ -11,15 +11,17 @@ from sfray.records import outcomes_schema
 from sfray.telemetry import progress
 from sfray.telemetry.progress import LineDisplay, LiveDisplay, clock, make_display, stage_words
 from sfray.telemetry.run_counters import RunCounters
-from sfray.telemetry.stage_load import ANSWER_STAGE, DECODE_STAGE, StageLoad, StageState
+from sfray.telemetry.stage_load import StageLoad, StageState
 
 
 def counters() -> RunCounters:
     counted = RunCounters(num_requests=4, num_videos=2)
+    shared = {"num_visual_tokens": 100, "bytes_fetched": 7, "fetch_seconds": 1.0}
+    shared |= {"decode_seconds": 0.25, "model_seconds": 3.0}
     rows = [
-        {"video_id": "v", "code": None, "num_generated_tokens": 5, "bytes_fetched": 7},
-        {"video_id": "v", "code": None, "num_generated_tokens": 6, "bytes_fetched": 7},
-        {"video_id": "w", "code": "not_found", "num_generated_tokens": None},
+        {**shared, "video_id": "v", "num_generated_tokens": 5},
+        {**shared, "video_id": "v", "num_generated_tokens": 6},
+        {"video_id": "w", "code": "not_found", "fetch_seconds": 2.0, "decode_seconds": 0.5},
     ]
     schema = pa.schema([f.with_nullable(True) for f in outcomes_schema(pa.schema([]))])
     counted.add(pa.Table.from_pylist(rows, schema=schema))
@@ -28,8 +30,7 @@ def counters() -> RunCounters:
 
 def load() -> StageLoad:
     seen = StageLoad()
-    seen.observe(DECODE_STAGE, StageState(num_actors=3, num_busy=2, num_queued=5))
-    seen.observe(ANSWER_STAGE, StageState(num_actors=1, num_busy=0, num_queued=0))
+    seen.observe(StageState(num_actors=3, num_busy=2, num_queued=5), StageState(num_actors=1), 0.0)
     return seen
 
 
@@ -38,6 +39,8 @@ def test_counters_count_requests_and_clips() -> None:
     assert (counted.num_answers, counted.num_failures, counted.num_done) == (2, 1, 3)
     assert (counted.num_videos_done, counted.num_generated_tokens) == (2, 11)
     assert counted.bytes_fetched == 7, "the questions of a clip share its fetch"
+    assert (counted.num_visual_tokens, counted.num_reused_visual_tokens) == (100, 100)
+    assert (counted.fetch_seconds, counted.decode_seconds) == (3.0, 0.75)
     assert counted.failures_by_code == {"not_found": 1}
     assert counted.seconds_left is not None and counted.seconds_left > 0
 
@@ -54,9 +57,16 @@ def test_a_terminal_of_80_columns_shows_all_of_it() -> None:
     display = make_display(Console(file=screen, force_terminal=True, width=80))
     assert isinstance(display, LiveDisplay)
     with display:
-        display.update(counters(), load())
+        display.update(counters(), load(), "add 3 decode workers")
     shown = screen.getvalue()
-    for words in ("2/2", "3/4", "1 failures", "2/3 busy, 5 queued", "waits for input"):
+    for words in (
+        "2/2",
+        "3/4",
+        "1 failures",
+        "2/3 busy, 5 queued",
+        "waits for input",
+        "add 3 decode workers",
+    ):
         assert words in shown
 
 
@@ -68,8 +78,9 @@ def test_elsewhere_there_is_a_line_now_and_then(
     display = make_display(Console(file=io.StringIO()))
     assert isinstance(display, LineDisplay)
     with caplog.at_level(logging.INFO, logger="sfray"), display:
-        display.update(counters(), load())
+        display.update(counters(), load(), "add 3 decode workers")
     assert "3 of 4 requests (1 failures), 2 of 2 videos" in caplog.text
+    assert caplog.text.rstrip().endswith("waits for input; add 3 decode workers")
 
 
 @pytest.mark.parametrize(
@@ -77,16 +88,3 @@ def test_elsewhere_there_is_a_line_now_and_then(
 )
 def test_times_are_told_as_clocks_do(seconds: float | None, words: str) -> None:
     assert clock(seconds) == words
-
-
-def test_the_stage_that_was_busier_held_the_run_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([0.0, 0.0, 10.0, 10.0])
-    monkeypatch.setattr("sfray.telemetry.stage_load.time.monotonic", lambda: next(now))
-    seen = StageLoad()
-    for _ in range(2):
-        seen.observe(DECODE_STAGE, StageState(num_actors=2, num_busy=2, num_queued=9))
-        seen.observe(ANSWER_STAGE, StageState(num_actors=4, num_busy=1, num_queued=0))
-    assert seen.busy_share(DECODE_STAGE) == 1.0
-    assert seen.busy_share(ANSWER_STAGE) == 0.25
-    assert seen.bottleneck().startswith("decode_video held the run back")
-    assert "75%" in seen.bottleneck()
