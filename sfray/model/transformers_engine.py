@@ -54,8 +54,7 @@ class TransformersEngine:
         self._tokenizer = tokenizer
         self._language_model = llava.model.model.language_model
         self._language_model.config._attn_implementation = NAME
-        ends = llava.model.generation_config.eos_token_id
-        self._end_ids = frozenset(ends if isinstance(ends, list) else [ends])
+        self._end_ids = llava.end_ids
         self._waiting: queue.Queue[_Job] = queue.Queue()
         self._under_way: list[_Job] = []
         threading.Thread(target=self._run, name="engine", daemon=True).start()

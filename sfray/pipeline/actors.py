@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Protocol
 import pyarrow as pa
 import ray
 
-from sfray.errors import RunError
+from sfray.errors import EngineLostError, RunError
 from sfray.records import (
     DecodedItem,
     Outcome,
@@ -23,6 +24,8 @@ from sfray.records import (
     outcomes_schema,
     work_item_from_row,
 )
+
+_ENGINE_LOST = 70
 
 
 class DecodeStage(Protocol):
@@ -98,7 +101,10 @@ class AnswerActor:
             self._stage = make_stage()
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
-        with _reporting_to(self._board):
-            outcomes = await self._stage(decoded_item_from_table(batch, 0))
+        try:
+            with _reporting_to(self._board):
+                outcomes = await self._stage(decoded_item_from_table(batch, 0))
+        except EngineLostError:
+            os._exit(_ENGINE_LOST)  # nothing is left to answer with: Ray starts another replica
         rows = [outcome_row(outcome, self._run) for outcome in outcomes]
         return pa.Table.from_pylist(rows, schema=self._schema)

@@ -83,13 +83,11 @@ def make_plan(spec: JobSpec, limit: int | None = None) -> JobPlan:
 
 
 def _refuse_what_is_not_there(spec: JobSpec) -> None:
-    if spec.model.engine == "vllm":
-        raise SpecError("model.engine 'vllm' is not in this version; allowed: auto, transformers")
     share = spec.resources.num_gpus_per_replica
-    if share != "auto" and share > 1:
+    if share != "auto" and share > 1 and spec.model.engine != "vllm":
         raise SpecError(
-            f"resources.num_gpus_per_replica is {share:g}, but the engine of this version uses one "
-            "GPU at most; allowed: auto, or a share above 0 and up to 1"
+            f"resources.num_gpus_per_replica is {share:g}, but only model.engine: vllm spreads a "
+            f"model over several GPUs, and it is {spec.model.engine!r}"
         )
 
 

@@ -12,11 +12,10 @@ from torch import Tensor
 from sfray.config import JobSpec
 from sfray.errors import RequestError
 from sfray.model.checkpoint import checkpoint_folder
-from sfray.model.engine import Completion, Engine, Suffix
-from sfray.model.llava import Llava
+from sfray.model.engine import Completion, Suffix
+from sfray.model.engines import load_engine
 from sfray.model.presets import model_profile, resolve_sampling_and_pooling
 from sfray.model.prompt_tokens import PromptTokenizer
-from sfray.model.transformers_engine import TransformersEngine
 from sfray.prompts.choices import parse_choice
 from sfray.prompts.templates import load_template
 from sfray.records import (
@@ -39,8 +38,7 @@ class AnswerPrompts:
         self._template = load_template(spec.template, self._profile.chat_format, spec.task)
         folder = checkpoint_folder(spec.model)
         self._tokenizer = PromptTokenizer.from_folder(folder)
-        self._llava = Llava(folder, spec.model.dtype, self._profile.patch_grid)
-        self._engine: Engine = TransformersEngine(self._llava, self._tokenizer)
+        self._llava, self._engine = load_engine(folder, spec.model, self._profile, spec.resources)
 
     async def __call__(self, decoded: DecodedItem) -> list[Outcome]:
         """An outcome for each request of the item, in their order."""

@@ -22,28 +22,16 @@ from torch import Tensor
 
 from sfray.config import DecodeSpec, GenerationSpec, StorageSpec, VideosSpec
 from sfray.model.engine import Suffix
-from sfray.model.llava import Llava
-from sfray.model.prompt_tokens import PromptTokenizer
-from sfray.model.transformers_engine import TransformersEngine
 from sfray.pooling import SlowFastPooling
 from sfray.prompts.templates import RenderedPrompt
 from sfray.records import WorkItem
 from sfray.stages.decode_video import DecodeVideo
+from tests.engines import ENGINES, engine, llava, tokenizer
 
 PARITY = Path(__file__).parent.parent / "resources" / "parity"
 EXPECTED = sorted((PARITY / "expected").glob("*.json"))
 IMAGE = -200
 FEATURE_TOLERANCE = 2e-5
-
-
-@cache
-def llava() -> Llava:
-    return Llava(PARITY / "checkpoint", "float32", (24, 24))
-
-
-@cache
-def tokenizer() -> PromptTokenizer:
-    return PromptTokenizer.from_folder(PARITY / "checkpoint")
 
 
 @cache
@@ -112,8 +100,8 @@ def test_prompts_are_tokenised_and_spliced_alike(expected: dict[str, Any]) -> No
         assert len(before) + num_visual + len(after) == case["prefill_len"]
 
 
-def test_greedy_tokens_are_equal(expected: dict[str, Any]) -> None:
-    engine = TransformersEngine(llava(), tokenizer())
+@pytest.mark.parametrize("name", ENGINES)
+def test_greedy_tokens_are_equal(name: str, expected: dict[str, Any]) -> None:
     by_prefix: dict[tuple[int, ...], list[dict[str, Any]]] = {}
     for case in expected["cases"]:
         by_prefix.setdefault(split_ids(case)[0], []).append(case)
@@ -123,7 +111,7 @@ def test_greedy_tokens_are_equal(expected: dict[str, Any]) -> None:
         prefix = torch.cat([text, visual_tokens(expected["video"])])
         suffixes = [Suffix(token_ids=split_ids(case)[1], seed=0) for case in cases]
         completions = asyncio.run(
-            engine.complete(prefix, suffixes, GenerationSpec(max_new_tokens=32))
+            engine(name).complete(prefix, suffixes, GenerationSpec(max_new_tokens=32))
         )
         for case, completion in zip(cases, completions, strict=True):
             assert list(completion.token_ids) == case["output_ids"]

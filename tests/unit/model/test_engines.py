@@ -1,33 +1,24 @@
-"""The light engine against transformers' own `generate`, on the small random parity model."""
+"""Both engines against transformers' own `generate`, on the small random parity model."""
 
 from __future__ import annotations
 
 import asyncio
-from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from sfray.config import GenerationSpec
-from sfray.model.engine import Completion, Suffix
-from sfray.model.llava import Llava
-from sfray.model.prompt_tokens import PromptTokenizer
-from sfray.model.transformers_engine import TransformersEngine
+from sfray.model.engine import Completion, Engine, Suffix
+from tests.engines import ENGINES, llava
+from tests.engines import engine as loaded_engine
 
-CHECKPOINT = Path(__file__).parents[2] / "resources" / "parity" / "checkpoint"
 SUFFIXES = [[5, 6, 7], [9], [11, 12, 13, 14, 15, 16], [300, 301], [9]]
 
 
-@cache
-def llava() -> Llava:
-    return Llava(CHECKPOINT, "float32", (24, 24))
-
-
-@cache
-def engine() -> TransformersEngine:
-    return TransformersEngine(llava(), PromptTokenizer.from_folder(CHECKPOINT))
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return loaded_engine(request.param)
 
 
 def prefix(seed: int = 0) -> Tensor:
@@ -35,10 +26,10 @@ def prefix(seed: int = 0) -> Tensor:
 
 
 def complete(
-    suffixes: list[list[int]], generation: GenerationSpec, seed: int = 0
+    engine: Engine, suffixes: list[list[int]], generation: GenerationSpec, seed: int = 0
 ) -> list[Completion]:
     asked = [Suffix(token_ids=ids, seed=seed + n) for n, ids in enumerate(suffixes)]
-    results = asyncio.run(engine().complete(prefix(), asked, generation))
+    results = asyncio.run(engine.complete(prefix(), asked, generation))
     assert all(isinstance(result, Completion) for result in results)
     return results  # type: ignore[return-value]
 
@@ -57,14 +48,14 @@ def one_at_a_time(suffix: list[int], max_new_tokens: int) -> list[int]:
     return out[0].tolist()
 
 
-def test_greedy_tokens_are_those_of_one_at_a_time() -> None:
+def test_greedy_tokens_are_those_of_one_at_a_time(engine: Engine) -> None:
     generation = GenerationSpec(max_new_tokens=12)
-    for suffix, completion in zip(SUFFIXES, complete(SUFFIXES, generation), strict=True):
+    for suffix, completion in zip(SUFFIXES, complete(engine, SUFFIXES, generation), strict=True):
         assert list(completion.token_ids) == one_at_a_time(suffix, 12)
 
 
-def test_the_finish_reason_and_the_logprob_are_real() -> None:
-    (completion,) = complete([[5, 6, 7]], GenerationSpec(max_new_tokens=3))
+def test_the_finish_reason_and_the_logprob_are_real(engine: Engine) -> None:
+    (completion,) = complete(engine, [[5, 6, 7]], GenerationSpec(max_new_tokens=3))
     assert (len(completion.token_ids), completion.finish_reason) == (3, "length")
     model = llava().model
     ids = [5, 6, 7, *completion.token_ids]
@@ -78,58 +69,60 @@ def test_the_finish_reason_and_the_logprob_are_real() -> None:
     assert completion.mean_logprob == pytest.approx(sum(told) / 3, abs=1e-4)
 
 
-def test_a_stop_text_ends_an_answer_and_is_cut_off() -> None:
-    (free,) = complete([[5, 6, 7]], GenerationSpec(max_new_tokens=12))
+def test_a_stop_text_ends_an_answer_and_is_cut_off(engine: Engine) -> None:
+    (free,) = complete(engine, [[5, 6, 7]], GenerationSpec(max_new_tokens=12))
     stop = free.text[3:5]
-    (stopped,) = complete([[5, 6, 7]], GenerationSpec(max_new_tokens=12, stop=(stop,)))
+    (stopped,) = complete(engine, [[5, 6, 7]], GenerationSpec(max_new_tokens=12, stop=(stop,)))
     assert stopped.finish_reason == "stop"
     assert stopped.text == free.text.split(stop)[0].strip()
     assert len(stopped.token_ids) < 12
 
 
-def test_sampling_depends_on_the_seed_of_the_request_alone() -> None:
+def test_sampling_depends_on_the_seed_of_the_request_alone(engine: Engine) -> None:
     generation = GenerationSpec(max_new_tokens=8, temperature=1.5, top_p=0.95)
-    first = complete(SUFFIXES, generation, seed=1)
-    again = complete(SUFFIXES, generation, seed=1)
-    other = complete(SUFFIXES, generation, seed=99)
-    alone = complete(SUFFIXES[:1], generation, seed=1)
+    first = complete(engine, SUFFIXES, generation, seed=1)
+    again = complete(engine, SUFFIXES, generation, seed=1)
+    other = complete(engine, SUFFIXES, generation, seed=99)
+    alone = complete(engine, SUFFIXES[:1], generation, seed=1)
     assert [c.token_ids for c in first] == [c.token_ids for c in again]
     assert [c.token_ids for c in first] != [c.token_ids for c in other]
     assert alone[0].token_ids == first[0].token_ids
     assert first[1].token_ids != first[4].token_ids, "the same suffix under another seed"
 
 
-def test_a_tiny_nucleus_is_greedy() -> None:
-    greedy = complete(SUFFIXES, GenerationSpec(max_new_tokens=6))
-    nucleus = complete(SUFFIXES, GenerationSpec(max_new_tokens=6, temperature=1.0, top_p=1e-6))
+def test_a_tiny_nucleus_is_greedy(engine: Engine) -> None:
+    greedy = complete(engine, SUFFIXES, GenerationSpec(max_new_tokens=6))
+    nucleus = complete(
+        engine, SUFFIXES, GenerationSpec(max_new_tokens=6, temperature=1.0, top_p=1e-6)
+    )
     assert [c.token_ids for c in greedy] == [c.token_ids for c in nucleus]
 
 
-def test_calls_may_overlap() -> None:
+def test_calls_may_overlap(engine: Engine) -> None:
     async def both() -> list[list[Completion]]:
         generation = GenerationSpec(max_new_tokens=4)
         suffixes = [Suffix(token_ids=ids, seed=0) for ids in SUFFIXES]
-        calls = (engine().complete(prefix(seed), suffixes, generation) for seed in (0, 1))
+        calls = (engine.complete(prefix(seed), suffixes, generation) for seed in (0, 1))
         return await asyncio.gather(*calls)  # type: ignore[arg-type]
 
     first, second = asyncio.run(both())
     assert [c.token_ids for c in first] != [c.token_ids for c in second]
-    alone = complete(SUFFIXES, GenerationSpec(max_new_tokens=4))
+    alone = complete(engine, SUFFIXES, GenerationSpec(max_new_tokens=4))
     assert [c.token_ids for c in first] == [c.token_ids for c in alone]
 
 
 def test_a_failure_under_way_reaches_its_callers_and_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    light = loaded_engine("transformers")
     generation = GenerationSpec(max_new_tokens=4)
-    before = complete(SUFFIXES, generation)
-    broken = engine()
+    before = complete(light, SUFFIXES, generation)
 
     def fail() -> None:
         raise RuntimeError("out of something")
 
     with monkeypatch.context() as patched:
-        patched.setattr(broken, "_decode_step", fail)
+        patched.setattr(light, "_decode_step", fail)
         with pytest.raises(RuntimeError, match="out of something"):
-            complete(SUFFIXES, generation)
-    assert complete(SUFFIXES, generation) == before
+            complete(light, SUFFIXES, generation)
+    assert complete(light, SUFFIXES, generation) == before

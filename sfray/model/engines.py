@@ -1,0 +1,43 @@
+"""Which engine answers, and its making."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from sfray.config import ModelSpec, ResourcesSpec
+from sfray.errors import CheckpointError
+from sfray.model.engine import Engine
+from sfray.model.llava import Llava
+from sfray.model.presets import ModelProfile
+from sfray.model.prompt_tokens import PromptTokenizer
+from sfray.model.transformers_engine import TransformersEngine
+
+
+def load_engine(
+    folder: Path, model: ModelSpec, profile: ModelProfile, resources: ResourcesSpec
+) -> tuple[Llava, Engine]:
+    """The vision side and the engine of a model; `auto` takes vLLM on a GPU, where it is there.
+
+    Raises:
+        CheckpointError: the model doesn't load, or the engine that is asked for isn't here.
+    """
+    tokenizer = PromptTokenizer.from_folder(folder)
+    has_vllm = find_spec("vllm") is not None
+    if model.engine == "vllm" and not has_vllm:
+        raise CheckpointError(
+            "model.engine is 'vllm', which is not installed here: install sfray[vllm] on the nodes "
+            "that answer, or set model.engine to transformers"
+        )
+    wants_vllm = model.engine == "vllm" or (model.engine == "auto" and torch.cuda.is_available())
+    if not (wants_vllm and has_vllm):
+        llava = Llava(folder, model.dtype, profile.patch_grid)
+        return llava, TransformersEngine(llava, tokenizer)
+    from sfray.model.vllm_engine import VllmEngine
+
+    llava = Llava(folder, model.dtype, profile.patch_grid, language_layers=False)
+    asked = resources.num_gpus_per_replica
+    num_gpus = 1.0 if asked == "auto" else asked
+    return llava, VllmEngine(folder, llava, tokenizer, profile, num_gpus)

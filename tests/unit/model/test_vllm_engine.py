@@ -1,0 +1,51 @@
+"""What only vLLM's engine has: its vision side without language layers, long prompts, its death."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import psutil
+import pytest
+import torch
+
+from sfray.config import GenerationSpec, ModelSpec, ResourcesSpec, StorageSpec
+from sfray.errors import CheckpointError, EngineLostError, RequestError
+from sfray.model.engine import Completion, Suffix
+from sfray.model.engines import load_engine
+from sfray.model.presets import model_profile
+from tests.engines import CHECKPOINT, llava
+
+PREFIX = torch.randn(20, 128, generator=torch.Generator().manual_seed(0))
+PROFILE = model_profile(ModelSpec(id=str(CHECKPOINT)), StorageSpec())
+SPEC = ModelSpec(id=str(CHECKPOINT), engine="vllm", dtype="float32")
+
+
+def test_without_vllm_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sfray.model.engines.find_spec", lambda _: None)
+    with pytest.raises(CheckpointError, match="install sfray\\[vllm\\]"):
+        load_engine(CHECKPOINT, SPEC, PROFILE, ResourcesSpec())
+
+
+def test_one_request_too_long_and_then_the_death_of_the_engine() -> None:
+    pytest.importorskip("vllm")
+    vision, engine = load_engine(CHECKPOINT, SPEC, PROFILE, ResourcesSpec())
+    assert len(vision.model.model.language_model.layers) == 0
+    frames = torch.randint(0, 255, (3, 336, 336, 3), dtype=torch.uint8).numpy()
+    assert torch.equal(
+        vision.visual_tokens(frames, PROFILE.pooling),
+        llava().visual_tokens(frames, PROFILE.pooling),
+    )
+    too_long = [5] * PROFILE.max_position_embeddings
+    suffixes = [Suffix(token_ids=ids, seed=0) for ids in (too_long, [5, 6])]
+    long, short = asyncio.run(engine.complete(PREFIX, suffixes, GenerationSpec(max_new_tokens=2)))
+    assert isinstance(long, RequestError)
+    assert long.code == "engine_error"
+    assert isinstance(short, Completion)
+
+    for process in psutil.Process().children(recursive=True):
+        if "EngineCore" in process.name():
+            os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(EngineLostError):
+        asyncio.run(engine.complete(PREFIX, suffixes[1:], GenerationSpec(max_new_tokens=2)))
