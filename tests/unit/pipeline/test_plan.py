@@ -116,15 +116,8 @@ def test_the_outlook_counts_what_is_to_do(tmp_path: Path) -> None:
     assert seen.problems == {"invalid_row": (1, "the row has no question")}
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"model": {"id": "demo", "engine": "vllm"}}, "auto, transformers"),
-        ({"resources": {"num_gpus_per_replica": 2}}, "up to 1"),
-    ],
-)
-def test_what_this_version_lacks_is_refused_not_ignored(
-    tmp_path: Path, change: dict[str, Any], words: str
-) -> None:
-    with pytest.raises(SpecError, match=words):
-        plan(tmp_path, **change)
+def test_several_gpus_a_replica_need_an_engine_that_uses_them(tmp_path: Path) -> None:
+    two = {"num_gpus_per_replica": 2}
+    with pytest.raises(SpecError, match="several GPUs"):
+        plan(tmp_path, resources=two)
+    assert plan(tmp_path, resources=two, model={"id": "demo", "engine": "vllm"}).num_requests
