@@ -8,7 +8,12 @@ from enum import StrEnum
 
 class SlowPool(StrEnum):
     """How the patches of a slow frame are pooled: in pairs along the flattened patch axis (1d),
-    in squares of 2 x 2 (2d), or not at all."""
+    in squares of 2 x 2 (2d), or not at all.
+
+    On a grid of odd sides, as the reference's pooling layers do, what fills no window is left out:
+    of 27 x 27 patches pairs miss the last one (and run on over the ends of rows), squares the last
+    row and column. The fast pathway sees all patches.
+    """
 
     NONE = "none"
     MAX_1D = "max_1d"

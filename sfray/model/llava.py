@@ -62,6 +62,9 @@ class Llava:
             self.model.lm_head = nn.Identity()
         self.model.to(self.device).eval()
         self._patch_grid = patch_grid
+        # The class token, where the tower has one (the profile is checked to say the same).
+        strategy = self.model.config.vision_feature_select_strategy
+        self._num_leading_tokens = 1 if strategy == "default" else 0
         settings = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
         self._mean = np.array(settings["image_mean"], np.float32)
         self._std = np.array(settings["image_std"], np.float32)
@@ -91,8 +94,8 @@ class Llava:
         inner = self.model.model
         pixels = torch.from_numpy(np.ascontiguousarray(self.pixels(frames_THWC)))
         pixels = pixels.to(self.device, self.model.dtype)
-        patches = inner.vision_tower(pixels).last_hidden_state[:, 1:]
-        return inner.multi_modal_projector(patches)
+        states = inner.vision_tower(pixels).last_hidden_state
+        return inner.multi_modal_projector(states[:, self._num_leading_tokens :])
 
     def _drop_unread_layers(self) -> None:
         """Leaves out the tower's layers behind the one whose features are read, often the last.
@@ -103,3 +106,5 @@ class Llava:
         wanted = self.model.config.vision_feature_layer
         num_read = wanted if wanted >= 0 else len(encoder.layers) + 1 + wanted
         encoder.layers = encoder.layers[:num_read]
+        # The norm behind the last layer: of the features that are read it is no part.
+        self.model.model.vision_tower.post_layernorm = torch.nn.Identity()

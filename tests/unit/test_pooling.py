@@ -23,6 +23,10 @@ def test_pooling_drops_what_fills_no_window(slow_pool: SlowPool, num_tokens: int
     assert pooling.num_visual_tokens(3, (5, 5)) == num_tokens
 
 
+def test_the_27_rows_of_siglip_at_384_pixels() -> None:
+    assert SlowFastPooling().num_visual_tokens(50, (27, 27)) == 10 * 364 + 50 * 16
+
+
 def test_slow_frames_repeat_in_a_short_clip() -> None:
     assert SlowFastPooling().slow_frame_indices(50) == list(range(0, 50, 5))
     assert SlowFastPooling().slow_frame_indices(7) == [0, 0, 1, 2, 2, 3, 4, 4, 5, 6]

@@ -40,6 +40,14 @@ def test_squares_are_pooled_in_space() -> None:
     assert torch.equal(pool_slow_fast(features_TND, GRID, pooling)[3 + 1], square)
 
 
+def test_pairs_of_an_odd_grid_run_over_the_ends_of_rows_and_miss_the_last_patch() -> None:
+    features_TND = torch.randn(1, 9, 3)
+    pooling = SlowFastPooling(num_slow_frames=1, fast_grid=None)
+    tokens = pool_slow_fast(features_TND, (3, 3), pooling)
+    pairs = [torch.maximum(features_TND[0, k], features_TND[0, k + 1]) for k in (0, 2, 4, 6)]
+    assert torch.equal(tokens, torch.stack(pairs))
+
+
 def test_a_pathway_that_is_off_leaves_the_other_as_it_was() -> None:
     features_TND = features(8)
     both = pool_slow_fast(features_TND, GRID, SlowFastPooling(num_slow_frames=4))

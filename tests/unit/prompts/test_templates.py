@@ -55,7 +55,9 @@ def test_an_unknown_template_names_the_known_ones() -> None:
         load_template("nowhere.txt", "vicuna_v1", "qa")
 
 
-@pytest.mark.parametrize("chat_format", ["vicuna_v1", "mistral_instruct", "chatml", "demo"])
+@pytest.mark.parametrize(
+    "chat_format", ["vicuna_v1", "mistral_instruct", "chatml", "qwen2", "demo"]
+)
 @pytest.mark.parametrize("task", ["caption", "qa", "multiple_choice"])
 def test_every_format_has_a_default_for_every_task(chat_format: str, task: str) -> None:
     template = load_template("default", chat_format, task)
