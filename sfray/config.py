@@ -78,8 +78,10 @@ class PromptSpec(Section):
 
 
 class RopeScaling(Section):
-    """SlowFast-LLaVA's RoPE option. Within the model's own positions it changes nothing; prompts
-    beyond them are failures `prompt_too_long`, as without it."""
+    """SlowFast-LLaVA's RoPE option: room for `factor` times the model's own positions.
+
+    Prompts within the model's own positions are answered as without it. The light engine only.
+    """
 
     type: Literal["dynamic"]
     factor: float = Field(gt=1.0)

@@ -31,10 +31,11 @@ def load_engine(
             "model.engine is 'vllm', which is not installed here: install sfray[vllm] on the nodes "
             "that answer, or set model.engine to transformers"
         )
-    wants_vllm = model.engine == "vllm" or (model.engine == "auto" and torch.cuda.is_available())
-    if not (wants_vllm and has_vllm):
+    # Only the light engine stretches RoPE by the length of each prompt.
+    may_vllm = model.engine == "auto" and torch.cuda.is_available() and not model.rope_scaling
+    if not (has_vllm and (model.engine == "vllm" or may_vllm)):
         llava = Llava(folder, model.dtype, profile.patch_grid)
-        return llava, TransformersEngine(llava, tokenizer)
+        return llava, TransformersEngine(llava, tokenizer, model.rope_scaling)
     from sfray.model.vllm_engine import VllmEngine
 
     llava = Llava(folder, model.dtype, profile.patch_grid, language_layers=False)

@@ -115,11 +115,20 @@ PRESETS = {
 
 
 def model_profile(model: ModelSpec, storage: StorageSpec) -> ModelProfile:
-    """The profile of a model: built in, or read from a folder's config.json.
+    """The profile of a model, with the positions that the job's RoPE option adds.
 
     Raises:
         CheckpointError: the id is neither a known one nor a folder with a usable config.
     """
+    profile = _own_profile(model)
+    if model.rope_scaling is None:
+        return profile
+    stretched = int(profile.max_position_embeddings * model.rope_scaling.factor)
+    return replace(profile, max_position_embeddings=stretched)
+
+
+def _own_profile(model: ModelSpec) -> ModelProfile:
+    """Built in, or read from a folder's config.json."""
     if model.id in PRESETS:
         return PRESETS[model.id]
     folder = demo_folder() if model.id == DEMO else Path(model.id)

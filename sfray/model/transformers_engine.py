@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from sfray.config import GenerationSpec
+from sfray.config import GenerationSpec, RopeScaling
 from sfray.errors import RequestError
+from sfray.model.dynamic_rope import DynamicRope
 from sfray.model.engine import Completion, Suffix
 from sfray.model.growing_text import GrowingText
 from sfray.model.llava import Llava
@@ -49,11 +50,20 @@ class _Job:
 class TransformersEngine:
     """Runs in one thread of its own; calls from an event loop overlap."""
 
-    def __init__(self, llava: Llava, tokenizer: PromptTokenizer) -> None:
+    def __init__(
+        self,
+        llava: Llava,
+        tokenizer: PromptTokenizer,
+        rope_scaling: RopeScaling | None = None,
+    ) -> None:
         self._llava = llava
         self._tokenizer = tokenizer
         self._language_model = llava.model.model.language_model
         self._language_model.config._attn_implementation = NAME
+        self._rope: DynamicRope | None = None
+        if rope_scaling is not None:
+            self._rope = DynamicRope(self._language_model.config, rope_scaling.factor)
+            self._language_model.rotary_emb = self._rope
         self._end_ids = llava.end_ids
         self._waiting: queue.Queue[_Job] = queue.Queue()
         self._under_way: list[_Job] = []
@@ -62,9 +72,24 @@ class TransformersEngine:
     async def complete(
         self, prefix_LW: Tensor, suffixes: list[Suffix], generation: GenerationSpec
     ) -> list[Completion | RequestError]:
-        job = _Job(prefix_LW, suffixes, generation)
-        self._waiting.put(job)
-        return await asyncio.wrap_future(job.future)
+        shared = self._sharing(len(prefix_LW), suffixes)
+        jobs = [_Job(prefix_LW, [suffixes[i] for i in indices], generation) for indices in shared]
+        for job in jobs:
+            self._waiting.put(job)
+        results: dict[int, Completion | RequestError] = {}
+        for indices, job in zip(shared, jobs, strict=True):
+            done = await asyncio.wrap_future(job.future)
+            results.update(zip(indices, done, strict=True))
+        return [results[index] for index in range(len(suffixes))]
+
+    def _sharing(self, prefix_length: int, suffixes: list[Suffix]) -> list[list[int]]:
+        """Which suffixes share a prefix: all, but a stretched RoPE differs by prompt length."""
+        groups: dict[int, list[int]] = {}
+        for index, suffix in enumerate(suffixes):
+            length = prefix_length + len(suffix.token_ids)
+            beyond = max(0, length - self._rope.max_positions) if self._rope else 0
+            groups.setdefault(beyond, []).append(index)
+        return list(groups.values())
 
     @torch.inference_mode()
     def _run(self) -> None:
@@ -101,8 +126,12 @@ class TransformersEngine:
     def _begin(self, job: _Job) -> None:
         """Computes the prefix and the first token of each suffix."""
         cache = DynamicCache()
-        self._language_model(inputs_embeds=job.prefix_LW[None], past_key_values=cache)
         lengths = [len(suffix.token_ids) for suffix in job.suffixes]
+        if self._rope is not None:
+            self._rope.lengths_R = torch.tensor(
+                [len(job.prefix_LW) + max(lengths)], device=self._llava.device
+            )
+        self._language_model(inputs_embeds=job.prefix_LW[None], past_key_values=cache)
         job.group = PrefixGroup(
             prefix=[(layer.keys[0], layer.values[0]) for layer in cache.layers],
             num_rows=len(job.suffixes),
@@ -144,6 +173,8 @@ class TransformersEngine:
     def _forward(self, ids_RS: Tensor, group_steps: list[GroupStep]) -> Tensor:
         """(R, S, W), the last states of inputs behind their prefixes."""
         positions = [step.group.prefix_length + step.positions_BS for step in group_steps]
+        if self._rope is not None:
+            self._rope.lengths_R = torch.cat([step.lengths for step in group_steps])
         return self._language_model(
             input_ids=ids_RS,
             position_ids=torch.cat(positions),

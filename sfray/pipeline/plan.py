@@ -89,6 +89,11 @@ def _refuse_what_is_not_there(spec: JobSpec) -> None:
             f"resources.num_gpus_per_replica is {share:g}, but only model.engine: vllm spreads a "
             f"model over several GPUs, and it is {spec.model.engine!r}"
         )
+    if spec.model.rope_scaling is not None and spec.model.engine == "vllm":
+        raise SpecError(
+            "model.rope_scaling stretches positions by the length of each prompt, which "
+            "model.engine 'vllm' can't do; allowed with it: auto, transformers"
+        )
 
 
 def _without_long_prompts(plan: JobPlan) -> JobPlan:

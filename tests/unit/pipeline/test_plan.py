@@ -121,3 +121,11 @@ def test_several_gpus_a_replica_need_an_engine_that_uses_them(tmp_path: Path) ->
     with pytest.raises(SpecError, match="several GPUs"):
         plan(tmp_path, resources=two)
     assert plan(tmp_path, resources=two, model={"id": "demo", "engine": "vllm"}).num_requests
+
+
+def test_the_rope_option_makes_room_and_is_not_for_vllm(tmp_path: Path) -> None:
+    model = {"id": "demo", "rope_scaling": {"type": "dynamic", "factor": 2.0}}
+    own = plan(tmp_path).profile.max_position_embeddings
+    assert plan(tmp_path, model=model).profile.max_position_embeddings == 2 * own
+    with pytest.raises(SpecError, match="rope_scaling"):
+        plan(tmp_path, model=model | {"engine": "vllm"})
