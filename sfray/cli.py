@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
-from sfray import cli_eval, cli_upkeep
+from sfray import cli_eval, cli_jobs, cli_upkeep
 from sfray.config import DecodeSpec, StorageSpec, VideosSpec, load_job_spec
 from sfray.errors import RequestError, RunError
 
@@ -25,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+app.add_typer(cli_jobs.app)
 app.add_typer(cli_upkeep.app)
 app.add_typer(cli_eval.app, name="eval")
 

@@ -116,6 +116,12 @@ class CheckpointError(RunError):
     exit_code = 2
 
 
+class ClusterError(RunError):
+    """A Ray cluster can't be reached, refuses the caller, or doesn't know a job."""
+
+    exit_code = 2
+
+
 class SchemaError(RunError):
     """The output holds results of another schema."""
 

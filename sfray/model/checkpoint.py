@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sfray.config import JobSpec, ModelSpec, StorageSpec
 from sfray.errors import CheckpointError
-from sfray.model.presets import DEMO, PRESETS, demo_folder, model_profile
+from sfray.model.presets import DEMO, PRESETS, ModelProfile, demo_folder, model_profile
 
 _WEIGHTS = "*.safetensors"
 # Whatever of a folder decides an answer beside the weights.
@@ -99,6 +99,15 @@ def check_checkpoint(spec: JobSpec, num_tokens: int) -> None:
     for name in ("tokenizer.json", "preprocessor_config.json"):
         if not (folder / name).exists():
             raise CheckpointError(f"{folder} holds no {name}")
+    check_context(profile, num_tokens)
+
+
+def check_context(profile: ModelProfile, num_tokens: int) -> None:
+    """Checks that a request's visual tokens and its answer's have room in the model's context.
+
+    Raises:
+        CheckpointError: they have not.
+    """
     if num_tokens >= profile.max_position_embeddings:
         raise CheckpointError(
             f"a request needs {num_tokens} tokens for its frames and its answer, but the model "

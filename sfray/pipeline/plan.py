@@ -63,10 +63,7 @@ def make_plan(spec: JobSpec, limit: int | None = None) -> JobPlan:
     Raises:
         SpecError, ManifestError, StorageError, CheckpointError: one sentence each.
     """
-    _refuse_what_is_not_there(spec)
-    profile = model_profile(spec.model, spec.storage)
-    spec = resolved_spec(spec, profile)
-    template = load_template(spec.template, profile.chat_format, spec.task)
+    spec, profile, template = resolve(spec)
     model_id, revision = checkpoint_identity(spec.model, spec.storage)
     run = RunIdentity(
         run_id=_new_run_id(),
@@ -80,6 +77,18 @@ def make_plan(spec: JobSpec, limit: int | None = None) -> JobPlan:
         requests = requests.first(limit)
     plan = JobPlan(spec=spec, profile=profile, template=template, run=run, requests=requests)
     return _without_long_prompts(plan)
+
+
+def resolve(spec: JobSpec) -> tuple[JobSpec, ModelProfile, Template]:
+    """The spec with its model's values, the model's profile and the template: needs no data.
+
+    Raises:
+        SpecError, CheckpointError: one sentence each.
+    """
+    _refuse_what_is_not_there(spec)
+    profile = model_profile(spec.model, spec.storage)
+    template = load_template(spec.template, profile.chat_format, spec.task)
+    return resolved_spec(spec, profile), profile, template
 
 
 def _refuse_what_is_not_there(spec: JobSpec) -> None:

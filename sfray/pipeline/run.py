@@ -211,6 +211,8 @@ class _Run:
                     self._take(outcomes)
                 self._log.maybe_flush()
                 self._show(display)
+            # First of all: whoever asked to stop may not wait for the actors to end.
+            self._log.flush()
         finally:
             stream.close()
             self._load.pause()

@@ -20,6 +20,8 @@ from sfray.errors import SpecError
 from sfray.prompts.choices import option_lines
 
 IMAGE = "<image>"
+DEFAULT = "default"
+_BUILT_IN = resources.files("sfray.prompts") / "templates"
 _PLACES = re.compile(r"\{question\}|\{options\}")
 _OPTIONS_LINE = re.compile(r"[^\S\n]*\{options\}[^\S\n]*\n?")
 
@@ -52,6 +54,11 @@ def _fill(text: str, question: str, options: Sequence[str]) -> str:
     return _PLACES.sub(lambda place: values[place[0]], text)
 
 
+def is_built_in(name: str) -> bool:
+    """Whether a job's template is one of ours, and no file of the user's."""
+    return name == DEFAULT or (_BUILT_IN / f"{name}.txt").is_file()
+
+
 def load_template(name_or_path: str, chat_format: str, task: Task) -> Template:
     """The template that a job names.
 
@@ -62,19 +69,17 @@ def load_template(name_or_path: str, chat_format: str, task: Task) -> Template:
     Raises:
         SpecError: no such template, or a text that is none.
     """
-    built_in = resources.files("sfray.prompts") / "templates"
     name = name_or_path
-    if name == "default":
+    if name == DEFAULT:
         name = chat_format if chat_format == "demo" else f"{chat_format}.{task}"
-    file = built_in / f"{name}.txt"
-    if file.is_file():
-        return _checked(file.read_text(encoding="utf-8"), name)
+    if is_built_in(name):
+        return _checked((_BUILT_IN / f"{name}.txt").read_text(encoding="utf-8"), name)
     try:
         text = Path(name_or_path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        known = sorted(p.name.removesuffix(".txt") for p in built_in.iterdir())
+        known = sorted(p.name.removesuffix(".txt") for p in _BUILT_IN.iterdir())
         raise SpecError(
-            f"template {name_or_path!r} is neither a readable text file nor one of: default, "
+            f"template {name_or_path!r} is neither a readable text file nor one of: {DEFAULT}, "
             f"{', '.join(known)}"
         ) from error
     return _checked(text, name_or_path)

@@ -90,7 +90,7 @@ def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str, Path]:
         for part in ("master", "volume", "filer", "s3")
         for kind in ("", ".grpc")
     ]
-    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     command = [
         str(Path(sys.executable).parent / "weed"),
         "server",
@@ -112,7 +112,7 @@ def _start(folder: Path) -> tuple[subprocess.Popen[bytes], str, Path]:
     return process, f"http://127.0.0.1:{ports['s3.port']}", log
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
