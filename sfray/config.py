@@ -157,11 +157,19 @@ class PoolSize(Section):
 
 
 class ResourcesSpec(Section):
-    """What the two stages may take of the cluster."""
+    """What the two stages may take of the cluster.
+
+    `decode_node_group` keeps decoding on the nodes of one group: KubeRay's `groupName`, or the node
+    type of `ray up` (Ray's label `ray.io/node-group`). With `autoscaling` the cluster adds nodes as
+    they are asked for: the bounds hold as they are written, whatever is there at the start, and a
+    number of GPUs is waited for.
+    """
 
     num_gpus_per_replica: Annotated[float, Field(gt=0.0)] | Literal["auto"] = "auto"
     model_replicas: PoolSize = PoolSize(max=8)
     decode_workers: PoolSize = PoolSize(max=16)
+    decode_node_group: str | None = None
+    autoscaling: bool = False
 
     @field_validator("num_gpus_per_replica")
     @classmethod

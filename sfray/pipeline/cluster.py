@@ -12,6 +12,18 @@ import ray
 from sfray.config import ResourcesSpec
 from sfray.errors import RunError
 
+# Set by Ray on every node that KubeRay or `ray up` makes.
+NODE_GROUP_LABEL = "ray.io/node-group"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSize:
+    """What a node has, and the node group it belongs to."""
+
+    cpus: float
+    gpus: float = 0.0
+    group: str | None = None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterShare:
@@ -19,6 +31,7 @@ class ClusterShare:
 
     decode_cpus: float
     decode_actors: tuple[int, int]
+    decode_node_group: str | None
     model_cpus: float
     model_gpus: float
     model_actors: tuple[int, int]
@@ -49,24 +62,37 @@ def disconnect() -> None:
 
 def cluster_share(resources: ResourcesSpec) -> ClusterShare:
     """Fits the job to the cluster at hand; see `share_of`."""
-    totals = ray.cluster_resources()
-    nodes = [n["Resources"]["CPU"] for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU")]
-    return share_of(resources, nodes, totals.get("GPU", 0.0))
+    nodes = [
+        NodeSize(
+            cpus=node["Resources"].get("CPU", 0.0),
+            gpus=node["Resources"].get("GPU", 0.0),
+            group=node["Labels"].get(NODE_GROUP_LABEL),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    return share_of(resources, nodes)
 
 
-def share_of(resources: ResourcesSpec, node_cpus: list[float], num_gpus: float) -> ClusterShare:
-    """Fits a job to nodes with so many CPUs each and so many GPUs in all.
+def share_of(resources: ResourcesSpec, nodes: list[NodeSize]) -> ClusterShare:
+    """Fits a job to these nodes, or to those that an autoscaling cluster will have.
 
     Without a GPU there is one model replica a node, with the node's cores as its threads. On one
     or two CPUs both stages take a part of a CPU, since a pool that can't get its one actor would
     starve the other.
 
     Raises:
-        RunError: the cluster has less of a GPU than one replica is to have.
+        RunError: the cluster has no CPU, no node of the group that is to decode, or less of a GPU
+            than one replica is to have.
     """
-    num_cpus = sum(node_cpus)
+    if resources.autoscaling:
+        return _share_of_growing(resources, nodes)
+    node_cpus = [node.cpus for node in nodes if node.cpus]
+    num_cpus, num_gpus = sum(node_cpus), sum(node.gpus for node in nodes)
+    if not num_cpus:
+        raise RunError("the cluster has no CPUs; one that adds nodes needs resources.autoscaling")
     small = num_cpus <= 2
-    decode_max = max(1, int(num_cpus)) if small else int(num_cpus) - 1
+    decode_max = _decode_cpus(resources.decode_node_group, nodes, spare=0 if small else 1)
     decode, wanted = resources.decode_workers, resources.model_replicas
     decode_actors = _bounded(decode.min, decode.max, decode_max)
     cpus = num_cpus / 4 if small else 1.0
@@ -74,6 +100,7 @@ def share_of(resources: ResourcesSpec, node_cpus: list[float], num_gpus: float) 
         return ClusterShare(
             decode_cpus=cpus,
             decode_actors=decode_actors,
+            decode_node_group=resources.decode_node_group,
             model_cpus=cpus,
             model_gpus=0.0,
             model_actors=_bounded(wanted.min, wanted.max, len(node_cpus)),
@@ -90,11 +117,42 @@ def share_of(resources: ResourcesSpec, node_cpus: list[float], num_gpus: float) 
     return ClusterShare(
         decode_cpus=cpus,
         decode_actors=decode_actors,
+        decode_node_group=resources.decode_node_group,
         model_cpus=0.0 if small else 1.0,
         model_gpus=share,
         model_actors=_bounded(wanted.min, wanted.max, fitting),
         model_threads=None,
     )
+
+
+def _share_of_growing(resources: ResourcesSpec, nodes: list[NodeSize]) -> ClusterShare:
+    """The job's own bounds: what is there at the start says only whether there are GPUs."""
+    asked = resources.num_gpus_per_replica
+    if asked == "auto":
+        asked = 1.0 if any(node.gpus for node in nodes) else 0.0
+    decode, model = resources.decode_workers, resources.model_replicas
+    return ClusterShare(
+        decode_cpus=1.0,
+        decode_actors=(decode.min, decode.max),
+        decode_node_group=resources.decode_node_group,
+        model_cpus=1.0,
+        model_gpus=asked,
+        model_actors=(model.min, model.max),
+        model_threads=None,
+    )
+
+
+def _decode_cpus(group: str | None, nodes: list[NodeSize], spare: int) -> int:
+    """CPUs for decoding: those of the group, less `spare` for the model where no other has them."""
+    own = sum(node.cpus for node in nodes if group in (None, node.group))
+    if not own:
+        groups = ", ".join(sorted({node.group for node in nodes if node.group})) or "none"
+        raise RunError(
+            f"resources.decode_node_group is {group!r}, but no node of that group has a CPU; "
+            f"the groups of the cluster: {groups}"
+        )
+    elsewhere = sum(node.cpus for node in nodes) - own
+    return int(own) if elsewhere >= spare else int(own) - spare
 
 
 def _bounded(low: int, high: int, fitting: int) -> tuple[int, int]:

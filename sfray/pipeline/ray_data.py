@@ -24,7 +24,7 @@ from ray.util.annotations import RayDeprecationWarning
 from sfray import errors
 from sfray.errors import RunError
 from sfray.pipeline.actors import AnswerActor, Board, DecodeActor, Stages
-from sfray.pipeline.cluster import ClusterShare
+from sfray.pipeline.cluster import NODE_GROUP_LABEL, ClusterShare
 from sfray.records import RunIdentity
 from sfray.storage.uris import redact_text
 from sfray.telemetry.stage_load import ANSWER_STAGE, DECODE_STAGE, StageLoad, StageState
@@ -69,7 +69,9 @@ class StageStream:
         self._executor: StreamingExecutor | None = None
         self._load = load
         self._key = uuid.uuid4().hex
-        self._board = Board.remote()  # type: ignore[attr-defined]
+        # Beside the driver: a worker node may go at any time.
+        here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+        self._board = Board.options(label_selector=here).remote()  # type: ignore[attr-defined]
         self._lost = _LostBlocks()
         _streams[self._key] = self
         _listen(self._lost)
@@ -227,6 +229,7 @@ def _dataset(
     board: ray.actor.ActorHandle,
 ) -> ray.data.Dataset:
     model_env = {"OMP_NUM_THREADS": str(share.model_threads)} if share.model_threads else {}
+    group = share.decode_node_group
     decode = type(DECODE_STAGE, (DecodeActor,), {})
     answer = type(ANSWER_STAGE, (AnswerActor,), {})
     return (
@@ -240,6 +243,7 @@ def _dataset(
             ),
             fn_constructor_args=(stages.make_decode, board, passthrough),
             num_cpus=share.decode_cpus,
+            label_selector={NODE_GROUP_LABEL: group} if group else None,
             ray_remote_args_fn=_finite_restarts,
         )
         .map_batches(

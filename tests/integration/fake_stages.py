@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import ray
 
 from sfray.errors import CheckpointError
 from sfray.pipeline.actors import Stages
@@ -29,7 +30,8 @@ class Script:
     """What goes wrong, by video id. `folder` is where the stages leave notes.
 
     `kill_decode` and `kill_answer` end their worker each time the video is met, `kill_once` the
-    first time only; `raise_in_decode` is a bug in a stage.
+    first time only; `raise_in_decode` is a bug in a stage. With `note_nodes` each
+    stage notes the node that it is on.
     """
 
     folder: Path
@@ -40,6 +42,7 @@ class Script:
     raise_in_decode: tuple[str, ...] = ()
     broken_model: bool = False
     no_checkpoint: bool = False
+    note_nodes: bool = False
     seconds: float = 0.0
 
     def stages(self) -> Stages:
@@ -52,6 +55,10 @@ class Script:
             file.write("x\n")
         return len(path.read_text().splitlines())
 
+    def note_node(self, stage: str) -> None:
+        if self.note_nodes:
+            self.note(f"{stage}-on-{ray.get_runtime_context().get_node_id()}")
+
 
 class FakeDecode:
     """Frames of one grey."""
@@ -61,6 +68,7 @@ class FakeDecode:
 
     def __call__(self, item: WorkItem) -> DecodedItem:
         script = self._script
+        script.note_node("decode")
         if item.video_id in script.kill_decode:
             script.note(f"killed-{item.video_id}")
             os.kill(os.getpid(), signal.SIGKILL)
@@ -98,6 +106,7 @@ class FakeAnswer:
 
     async def __call__(self, decoded: DecodedItem) -> list[Outcome]:
         script, item = self._script, decoded.item
+        script.note_node("answer")
         if item.video_id in script.kill_answer:
             os.kill(os.getpid(), signal.SIGKILL)
         if item.video_id in script.kill_once and script.note(f"once-{item.video_id}") == 1:

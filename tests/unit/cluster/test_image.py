@@ -40,11 +40,13 @@ def test_the_linter_would_speak(tmp_path: Path) -> None:
 
 def test_every_image_is_run_by_a_user_without_rights() -> None:
     by_name = {stage[0].split(" AS ")[-1]: stage for stage in stages()}
-    assert "USER 10001:10001" in by_name["mounted"]
     assert stages()[-1] == ["FROM mounted"]
-    for name in ("mounted", "baked"):
+    for name in ("mounted", "launched", "baked"):
         users = [line for line in by_name[name] if line.startswith("USER")]
-        assert users in ([], ["USER 10001:10001"]), f"{name} changes the user"
+        assert users[-1:] in ([], ["USER 1000:1000"]), f"{name} ends as another user"
+    assert "USER 1000:1000" in by_name["mounted"]
+    assert by_name["launched"][0] == "FROM mounted AS launched"
+    assert by_name["baked"][0] == "FROM mounted AS baked"
 
 
 def test_bases_are_exact_versions_and_packages_are_constrained() -> None:

@@ -2,7 +2,7 @@ import pytest
 
 from sfray.config import ResourcesSpec
 from sfray.errors import RunError
-from sfray.pipeline.cluster import share_of
+from sfray.pipeline.cluster import NodeSize, share_of
 
 
 def resources(**changes: object) -> ResourcesSpec:
@@ -11,13 +11,13 @@ def resources(**changes: object) -> ResourcesSpec:
 
 @pytest.mark.parametrize("num_cpus", [1.0, 2.0])
 def test_both_stages_fit_on_a_small_machine(num_cpus: float) -> None:
-    share = share_of(resources(), [num_cpus], num_gpus=0)
+    share = share_of(resources(), [NodeSize(cpus=num_cpus)])
     assert share.decode_cpus * share.decode_actors[0] + share.model_cpus <= num_cpus
     assert share.model_threads == num_cpus
 
 
 def test_without_a_gpu_there_is_a_replica_a_node() -> None:
-    share = share_of(resources(), [8.0, 4.0], num_gpus=0)
+    share = share_of(resources(), [NodeSize(cpus=8), NodeSize(cpus=4)])
     assert share.model_actors == (1, 2)
     assert share.decode_actors == (1, 11)
     assert share.model_threads == 4
@@ -27,7 +27,7 @@ def test_without_a_gpu_there_is_a_replica_a_node() -> None:
     ("asked", "fitting"), [("auto", 2), (1.0, 2), (0.5, 4), (0.34, 4), (0.25, 8)]
 )
 def test_replicas_share_gpus_by_the_fraction_asked_for(asked: float | str, fitting: int) -> None:
-    share = share_of(resources(num_gpus_per_replica=asked), [16.0], num_gpus=2)
+    share = share_of(resources(num_gpus_per_replica=asked), [NodeSize(cpus=16, gpus=2)])
     assert share.model_actors == (1, fitting)
     assert share.model_gpus == (1.0 if asked == "auto" else asked)
 
@@ -38,10 +38,54 @@ def test_the_job_bounds_the_pools() -> None:
         model_replicas={"min": 2, "max": 2},
         num_gpus_per_replica=0.5,
     )
-    share = share_of(asked, [16.0], num_gpus=4)
+    share = share_of(asked, [NodeSize(cpus=16, gpus=4)])
     assert share.decode_actors == (2, 3) and share.model_actors == (2, 2)
 
 
 def test_a_replica_larger_than_the_cluster_is_refused() -> None:
     with pytest.raises(RunError, match=r"0\.5 GPUs"):
-        share_of(resources(num_gpus_per_replica=1.0), [16.0], num_gpus=0.5)
+        share_of(resources(num_gpus_per_replica=1.0), [NodeSize(cpus=16, gpus=0.5)])
+
+
+HEAD = NodeSize(cpus=0)
+CPU_NODE = NodeSize(cpus=8, group="cpu")
+GPU_NODE = NodeSize(cpus=8, gpus=1, group="gpu")
+
+
+def test_decoding_takes_the_cpus_of_its_group() -> None:
+    asked = resources(decode_node_group="cpu", decode_workers={"max": 100})
+    share = share_of(asked, [HEAD, CPU_NODE, CPU_NODE, GPU_NODE])
+    assert (share.decode_actors, share.decode_node_group) == ((1, 16), "cpu")
+    alone = share_of(asked, [HEAD, CPU_NODE])
+    assert alone.decode_actors == (1, 7), "the model needs a CPU too"
+
+
+def test_a_group_that_is_not_there_is_refused() -> None:
+    for nodes in ([HEAD, CPU_NODE, GPU_NODE], [NodeSize(cpus=1, group="cpu")]):
+        with pytest.raises(RunError, match=r"'cpus', but no node .* the cluster: cpu"):
+            share_of(resources(decode_node_group="cpus"), nodes)
+
+
+def test_a_cluster_without_cpus_is_refused() -> None:
+    with pytest.raises(RunError, match=r"no CPUs; .* resources\.autoscaling"):
+        share_of(resources(), [HEAD])
+
+
+def test_a_growing_cluster_keeps_the_bounds_and_waits_for_gpus() -> None:
+    asked = resources(
+        autoscaling=True,
+        num_gpus_per_replica=0.5,
+        decode_workers={"max": 120},
+        model_replicas={"min": 2, "max": 16},
+    )
+    for nodes in ([HEAD], [HEAD, CPU_NODE], [HEAD, GPU_NODE]):
+        share = share_of(asked, nodes)
+        assert (share.decode_actors, share.model_actors) == ((1, 120), (2, 16))
+        assert (share.model_gpus, share.decode_cpus, share.model_cpus) == (0.5, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(("nodes", "num_gpus"), [([HEAD], 0.0), ([HEAD, GPU_NODE], 1.0)])
+def test_a_growing_cluster_has_gpus_when_it_shows_them(
+    nodes: list[NodeSize], num_gpus: float
+) -> None:
+    assert share_of(resources(autoscaling=True), nodes).model_gpus == num_gpus

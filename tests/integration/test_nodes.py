@@ -1,0 +1,107 @@
+"""Several nodes on this machine: which node does what, and what happens when one goes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from sfray.config import JobSpec
+from sfray.pipeline.run import run_job
+from tests.integration.fake_stages import Script
+from tests.integration.test_run import job
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head without work, as KubeRay's; nodes are added by the test."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def add_node(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, group: str, **resources: float
+) -> Any:
+    # Where KubeRay and `ray up` tell a node its group.
+    monkeypatch.setenv("RAY_NODE_TYPE_NAME", group)
+    return cluster.add_node(**resources)
+
+
+def noted_nodes(folder: Path, stage: str) -> set[str]:
+    return {path.name.removeprefix(f"{stage}-on-") for path in folder.glob(f"{stage}-on-*")}
+
+
+def answered(spec: JobSpec) -> list[str]:
+    table = ds.dataset(f"{spec.output.uri}/answers", format="parquet").to_table(["request_id"])
+    return table["request_id"].to_pylist()
+
+
+def test_decoding_is_on_its_group_and_the_model_where_the_gpus_are(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cpu = add_node(cluster, monkeypatch, "cpu", num_cpus=2)
+    gpu = add_node(cluster, monkeypatch, "gpu", num_cpus=3, num_gpus=1)
+    ray.init(address=cluster.address, log_to_driver=False)
+    spec = job(
+        tmp_path,
+        resources={
+            "decode_node_group": "cpu",
+            "decode_workers": {"min": 2, "max": 8},
+            "num_gpus_per_replica": 0.5,
+            "model_replicas": {"min": 2, "max": 8},
+        },
+    )
+    summary = run_job(spec, stages=Script(folder=tmp_path, note_nodes=True).stages())
+    assert (summary.num_answers, summary.exit_code) == (24, 0)
+    assert noted_nodes(tmp_path, "decode") == {cpu.node_id}
+    assert noted_nodes(tmp_path, "answer") == {gpu.node_id}
+
+
+def test_a_node_that_is_told_to_go_costs_nothing(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stays = add_node(cluster, monkeypatch, "spot", num_cpus=2)
+    goes = add_node(cluster, monkeypatch, "spot", num_cpus=2)
+    ray.init(address=cluster.address, log_to_driver=False)
+    spec = job(
+        tmp_path,
+        num_videos=60,
+        resources={"decode_workers": {"min": 2, "max": 2}, "model_replicas": {"min": 2, "max": 2}},
+    )
+    script = Script(folder=tmp_path, note_nodes=True, seconds=0.2)
+    seen: list[bool] = []
+
+    def preempt() -> None:
+        while goes.node_id not in noted_nodes(tmp_path, "decode") | noted_nodes(tmp_path, "answer"):
+            time.sleep(0.1)
+        seconds = 2
+        accepted, _ = goes.get_gcs_client().drain_node(
+            goes.node_id,
+            ray.core.generated.autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION,
+            "spot capacity is gone",
+            int((time.time() + seconds) * 1000),
+        )
+        seen.append(accepted)
+        time.sleep(seconds)
+        cluster.remove_node(goes, allow_graceful=False)
+
+    thread = threading.Thread(target=preempt)
+    thread.start()
+    summary = run_job(spec, stages=script.stages())
+    thread.join()
+    assert seen == [True]
+    assert (summary.num_answers, summary.num_failures, summary.exit_code) == (120, 0, 0)
+    found = answered(spec)
+    assert len(found) == len(set(found)) == 120, "none is lost and none is there twice"
+    assert stays.node_id in noted_nodes(tmp_path, "answer")
