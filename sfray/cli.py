@@ -14,7 +14,7 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from sfray import cli_eval, cli_jobs, cli_upkeep
-from sfray.config import DecodeSpec, StorageSpec, VideosSpec, load_job_spec
+from sfray.config import DecodeSpec, JobSpec, StorageSpec, VideosSpec, load_job_spec
 from sfray.errors import RequestError, RunError
 
 app = typer.Typer(
@@ -42,6 +42,15 @@ Limit = Annotated[
     int | None,
     typer.Option(min=1, help="Only the first so many requests, in the order of work."),
 ]
+PartitionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--partition",
+        metavar="i/n",
+        help="Only the videos whose identity hashes to i modulo n (0 <= i < n), with a log of "
+        "their own below the output; short for --set output.partition=i/n.",
+    ),
+]
 Endpoint = Annotated[str | None, typer.Option(help="The S3 endpoint, where it isn't AWS.")]
 Output = Annotated[str, typer.Argument(help="The output of a job: a folder or an s3:// prefix.")]
 
@@ -50,6 +59,7 @@ Output = Annotated[str, typer.Argument(help="The output of a job: a folder or an
 def run(
     spec: SpecFile,
     overrides: Overrides = None,
+    partition: PartitionOption = None,
     limit: Limit = None,
     address: Annotated[
         str | None,
@@ -64,7 +74,7 @@ def run(
     3 done, but more failures than limits.max_failure_ratio; 4 the output is in use by another
     run; 130 and 143 after a clean stop by Ctrl-C and SIGTERM.
     """
-    job = load_job_spec(spec, tuple(overrides or ()))
+    job = _job(spec, overrides, partition)
     from sfray.pipeline.run import run_job
 
     summary = run_job(job, limit=limit, address=address)
@@ -73,15 +83,26 @@ def run(
 
 
 @app.command()
-def plan(spec: SpecFile, overrides: Overrides = None, limit: Limit = None) -> None:
+def plan(
+    spec: SpecFile,
+    overrides: Overrides = None,
+    partition: PartitionOption = None,
+    limit: Limit = None,
+) -> None:
     """Show what a job would do: requests, videos, what is done already, tokens, problems.
 
     Starts neither Ray nor the model and opens no video.
     """
-    job = load_job_spec(spec, tuple(overrides or ()))
+    job = _job(spec, overrides, partition)
     from sfray.pipeline.outlook import outlook
 
     outlook(job, limit).print_to(Console())
+
+
+def _job(spec: Path, overrides: list[str] | None, partition: str | None) -> JobSpec:
+    # Quoted, so that nothing that is given here means no partition.
+    split = [] if partition is None else [f"output.partition={json.dumps(partition)}"]
+    return load_job_spec(spec, (*(overrides or ()), *split))
 
 
 @app.command()

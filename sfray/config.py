@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from sfray.errors import SpecError
+from sfray.partition import Partition
 
 Task = Literal["caption", "qa", "multiple_choice"]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -186,11 +187,31 @@ class LimitsSpec(Section):
 
 
 class OutputSpec(Section):
-    """Where results go, and how many or how long they may wait before they are written."""
+    """Where results go, and how many or how long they may wait before they are written.
+
+    With `partition: i/n`, counted from 0, a run does only the videos whose identity hashes to i
+    modulo n, in a log of its own below `uri`.
+    """
 
     uri: str = Field(min_length=1)
+    partition: str | None = None
     flush_rows: PositiveInt = 1000
     flush_seconds: PositiveInt = 30
+
+    @field_validator("partition")
+    @classmethod
+    def _valid_partition(cls, value: str | None) -> str | None:
+        return value if value is None else str(Partition.parse(value))
+
+    @property
+    def part(self) -> Partition | None:
+        """The partition, if the job is split."""
+        return None if self.partition is None else Partition.parse(self.partition)
+
+    @property
+    def log_uri(self) -> str:
+        """Where this job's own log is: `uri`, or the folder of its partition below."""
+        return self.uri if self.part is None else f"{self.uri.rstrip('/')}/{self.part.folder}"
 
 
 class StorageSpec(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sfray.scoring.judge_log import JudgeLog
 from sfray.scoring.report import Section, make_report
 from sfray.storage.folders import open_folder
 from sfray.storage.objects import Folder
+from sfray.storage.partitioning import log_uris
 from sfray.storage.read_results import current_state
 from sfray.storage.run_files import run_requests
 from sfray.storage.uris import join
@@ -141,7 +143,8 @@ def asked_rows(output: str, storage: StorageSpec) -> list[dict[str, Any]]:
     """
     tables = [current_state(output, storage)]
     known = set(tables[0]["request_id"].to_pylist())
-    for asked in run_requests(open_folder(output, storage)):
+    folders = [open_folder(log, storage) for log in log_uris(output, storage)]
+    for asked in chain.from_iterable(map(run_requests, folders)):
         ids = asked["request_id"].to_pylist()
         fresh = asked.filter(pa.array([i not in known for i in ids], pa.bool_()))
         known.update(ids)

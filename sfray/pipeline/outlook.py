@@ -13,6 +13,8 @@ from rich.table import Table
 from sfray.config import JobSpec
 from sfray.pipeline.plan import JobPlan, make_plan, prompt_tokenizer
 from sfray.pipeline.work_items import clip_starts
+from sfray.storage.folders import open_folder
+from sfray.storage.partitioning import check_output
 from sfray.storage.read_results import read_progress
 
 # Prompts are alike but for their questions: the longest of them tell the rest.
@@ -54,7 +56,7 @@ class Outlook:
         table.add_row("to do", f"{self.num_to_do} requests on {self.num_videos_to_do} videos")
         table.add_row("tokens a request", self._tokens())
         table.add_row("fingerprint", self.plan.run.fingerprint)
-        table.add_row("output", spec.output.uri)
+        table.add_row("output", spec.output.log_uri)
         console.print(table)
         for code, (number, example) in self.problems.items():
             console.print(f"problem: {number} rows are {code}, such as: {example}", markup=False)
@@ -75,7 +77,9 @@ def outlook(spec: JobSpec, limit: int | None = None) -> Outlook:
     """Plans a job and looks at what its output holds already; writes nothing."""
     plan = make_plan(spec, limit)
     requests = plan.requests
-    progress = read_progress(plan.spec.output.uri, plan.spec.storage)
+    output, storage = plan.spec.output, plan.spec.storage
+    check_output(open_folder(output.uri, storage), output.part)
+    progress = read_progress(output.log_uri, storage)
     ids = requests.table["request_id"]
     answered = pc.is_in(ids, value_set=progress.answered_ids)
     failures = progress.latest_failures

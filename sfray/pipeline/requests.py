@@ -34,7 +34,7 @@ class PlannedRequests:
         table: one row a request, in the manifest's order of videos, requests of one clip
             together: the key columns, `fetch_uri`, passthrough columns.
         failures: rows of `outcomes_schema` for manifest rows that can't become requests.
-        num_rows: manifest rows read.
+        num_rows: manifest rows read, of the job's partition where it has one.
         num_collapsed: rows that were equal to another in every column.
     """
 
@@ -71,6 +71,9 @@ def plan_requests(spec: JobSpec, run: RunIdentity) -> PlannedRequests:
     planned_schema = _planned_schema(passthrough)
     tables, failures, num_rows = [], [], 0
     for batch in manifest.batches():
+        if (partition := spec.output.part) is not None:
+            held = [partition.holds(video_id) for video_id in _video_ids(batch)]
+            batch = batch.filter(pa.array(held, pa.bool_()))
         num_rows += batch.num_rows
         kept, rejected = _split_invalid(batch, spec, run)
         failures += [row_failure(row, "invalid_row", why, spec, run) for row, why in rejected]
@@ -132,18 +135,24 @@ def _split_invalid(
     return batch.filter(pc.invert(invalid)), rejected
 
 
+def _video_ids(rows: pa.Table) -> list[str]:
+    """Each row's `video_id`, or the URI that stands for it; empty for a row that has neither."""
+    return [
+        identity_uri(uri or "") if given is None else given
+        for given, uri in zip(
+            rows["video_id"].to_pylist(), rows["video_uri"].to_pylist(), strict=True
+        )
+    ]
+
+
 def _expand(
     rows: pa.Table, spec: JobSpec, run: RunIdentity, passthrough: pa.Schema
 ) -> Iterator[pa.Table]:
     """One table for each prompt of a caption job, else one with the rows' own questions."""
     if rows.num_rows == 0:
         return
-    uris = rows["video_uri"].to_pylist()
-    public_uris = [identity_uri(uri) for uri in uris]
-    video_ids = [
-        public if given is None else given
-        for given, public in zip(rows["video_id"].to_pylist(), public_uris, strict=True)
-    ]
+    public_uris = [identity_uri(uri) for uri in rows["video_uri"].to_pylist()]
+    video_ids = _video_ids(rows)
     if spec.task == "caption":
         for prompt in spec.prompts:
             texts = _caption_texts(prompt.text, rows)

@@ -8,11 +8,15 @@ import yaml
 
 from sfray.config import StorageSpec, parse_job_spec
 from sfray.errors import SpecError
+from sfray.partition import Partition
 from sfray.pipeline.run import run_job
 from sfray.pipeline.summary import RunSummary
+from sfray.storage.folders import open_folder
+from sfray.storage.partitioning import num_partitions
 from sfray.storage.read_results import read_progress
 from sfray.storage.retry import ids_to_retry
 from sfray.storage.run_files import read_run_file, run_ids
+from sfray.storage.uris import join
 
 
 def retry_output(
@@ -21,8 +25,15 @@ def retry_output(
     """Runs the last job of an output again, with the chosen failures among what is to do.
 
     Raises:
-        SpecError: no run left a job file, or a code doesn't exist.
+        SpecError: no run left a job file, a code doesn't exist, or the output has partitions.
     """
+    folder = open_folder(uri, storage)
+    if (number := num_partitions(folder)) is not None:
+        first = Partition(index=0, num_partitions=number).folder
+        raise SpecError(
+            f"the output {folder.uri} is of a job in {number} partitions: retry them one by one, "
+            f"such as {join(uri, first)}"
+        )
     ids = ids_to_retry(read_progress(uri, storage).latest_failures, codes, transient=transient)
     for run_id in reversed(run_ids(uri, storage)):
         text = read_run_file(uri, storage, run_id, "spec.yaml")

@@ -36,6 +36,9 @@ from sfray.records import (
 )
 from sfray.stages.answer_prompts import AnswerPrompts
 from sfray.stages.decode_video import DecodeVideo
+from sfray.storage.folders import open_folder
+from sfray.storage.output_schema import freeze_schema
+from sfray.storage.partitioning import fix_output
 from sfray.storage.results_log import ResultsLog
 from sfray.telemetry.bottleneck import bottleneck
 from sfray.telemetry.progress import Display, make_display
@@ -78,11 +81,16 @@ def run_job(
     """
     console = console or Console(stderr=True)
     plan = make_plan(spec.model_copy(update={"model": pinned(spec.model)}), limit)
-    output = plan.spec.output
+    output, passthrough = plan.spec.output, plan.requests.passthrough
+    if output.part is not None:
+        root = open_folder(output.uri, plan.spec.storage)
+        fix_output(root, output.part)
+        passthrough = freeze_schema(root, passthrough)
     with ResultsLog.open(
-        output.uri,
+        output.log_uri,
         plan.spec.storage,
-        passthrough=plan.requests.passthrough,
+        partition=output.part,
+        passthrough=passthrough,
         run_id=plan.run.run_id,
         flush_rows=output.flush_rows,
         flush_seconds=output.flush_seconds,
@@ -308,7 +316,7 @@ class _Run:
         return RunSummary(
             run_id=self._plan.run.run_id,
             job=self._plan.spec.name,
-            output=self._plan.spec.output.uri,
+            output=self._plan.spec.output.log_uri,
             fingerprint=self._plan.run.fingerprint,
             num_requests=num_requests,
             num_videos=counters.num_videos,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -14,8 +14,9 @@ from sfray.errors import SpecError, StorageError
 from sfray.records import answers_schema, failures_schema
 from sfray.storage.folders import open_folder
 from sfray.storage.objects import Folder
-from sfray.storage.output_schema import passthrough_of, read_frozen_schema
+from sfray.storage.output_schema import frozen_schema, passthrough_of
 from sfray.storage.part_sequence import list_parts, read_parts
+from sfray.storage.partitioning import log_uris
 from sfray.storage.read_results import (
     ANSWERS,
     FAILURES,
@@ -44,8 +45,9 @@ class CompactReport:
 def compact(uri: str, to: str, storage: StorageSpec) -> CompactReport:
     """Copies the current state of an output to another place, where runs can go on.
 
-    Every part is read back and compared as it is written; in the end the ids of both places are
-    compared and the copy is verified. Interrupted, the same call goes on where it was.
+    The partitions of an output become one log. Every part is read back and compared as it is
+    written; in the end the ids of both places are compared and the copy is verified.
+    Interrupted, the same call goes on where it was.
 
     Raises:
         SpecError: both are the same place.
@@ -55,9 +57,8 @@ def compact(uri: str, to: str, storage: StorageSpec) -> CompactReport:
     source, target = open_folder(uri, storage), open_folder(to, storage)
     if source.uri == target.uri:
         raise SpecError(f"{source.uri} can't be compacted into itself: name another place")
-    frozen = read_frozen_schema(source)
-    if frozen is None:
-        raise StorageError(f"the output {source.uri} holds no results")
+    logs = [open_folder(log, storage) for log in log_uris(uri, storage)]
+    frozen = frozen_schema(source)
     with ResultsLog.open(
         to,
         storage,
@@ -66,16 +67,22 @@ def compact(uri: str, to: str, storage: StorageSpec) -> CompactReport:
         flush_rows=2 * PART_ROWS,
         flush_seconds=float("inf"),
     ) as log:
-        _copy_requests(source, log)
-        copy = _Copy(source, target, log, frozen)
-        failed = copy.failures()
-        answered = copy.answers()
-    _compare_ids(source, target, answered, failed)
-    return CompactReport(num_copied=copy.num_copied, proof=verify(to, storage))
+        _copy_requests(logs, log)
+        copies = [_Copy(one, target, log, frozen) for one in logs]
+        failed = [ids for copy in copies for ids in copy.failures().chunks]
+        answered = [ids for copy in copies for ids in copy.answers().chunks]
+    _compare_ids(
+        source,
+        target,
+        pa.chunked_array(answered, pa.string()),
+        pa.chunked_array(failed, pa.string()),
+    )
+    num_copied = sum(copy.num_copied for copy in copies)
+    return CompactReport(num_copied=num_copied, proof=verify(to, storage))
 
 
 class _Copy:
-    """The rows of a source on their way to the log of a target."""
+    """The rows of a source's log on their way to the log of a target."""
 
     def __init__(self, source: Folder, target: Folder, log: ResultsLog, frozen: pa.Schema) -> None:
         self._source = source
@@ -135,9 +142,9 @@ class _Copy:
         self.num_copied += rows.num_rows
 
 
-def _copy_requests(source: Folder, log: ResultsLog) -> None:
+def _copy_requests(logs: Sequence[Folder], log: ResultsLog) -> None:
     """What all runs were asked becomes what the copy was asked, once each."""
-    tables = list(run_requests(source))
+    tables = [table for source in logs for table in run_requests(source)]
     if not tables:
         return
     requests = latest_rows(

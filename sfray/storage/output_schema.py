@@ -44,6 +44,14 @@ def read_frozen_schema(folder: Folder) -> pa.Schema | None:
     return None if body is None else pa.ipc.read_schema(pa.py_buffer(body))
 
 
+def frozen_schema(folder: Folder) -> pa.Schema:
+    """As `read_frozen_schema`; raises `StorageError` where no run has been."""
+    frozen = read_frozen_schema(folder)
+    if frozen is None:
+        raise StorageError(f"the output {folder.uri} holds no results")
+    return frozen
+
+
 def passthrough_of(frozen: pa.Schema) -> pa.Schema:
     """The passthrough columns of an output's columns, which are the last."""
     return pa.schema(list(frozen)[len(outcomes_schema(pa.schema([]))) :])

@@ -15,8 +15,9 @@ from sfray.records import answers_schema, failures_schema
 from sfray.storage.faults import storage_faults
 from sfray.storage.folders import open_folder
 from sfray.storage.objects import Folder
-from sfray.storage.output_schema import passthrough_of, read_frozen_schema
+from sfray.storage.output_schema import frozen_schema, passthrough_of
 from sfray.storage.part_sequence import list_parts, read_parts
+from sfray.storage.partitioning import log_uris
 from sfray.storage.uris import join, open_filesystem
 
 ANSWERS, FAILURES, ATTEMPTS = "answers", "failures", "_sfray/attempts"
@@ -91,16 +92,17 @@ def current_state(uri: str, storage: StorageSpec, columns: Sequence[str] | None 
     Args:
         columns: those of `outcomes_schema` that are wanted; None for all.
     """
-    folder = open_folder(uri, storage)
-    frozen = read_frozen_schema(folder)
-    if frozen is None:
-        raise StorageError(f"the output {folder.uri} holds no results")
+    logs = log_uris(uri, storage)
+    frozen = frozen_schema(open_folder(uri, storage))
     wanted = pa.schema([frozen.field(name) for name in columns]) if columns else frozen
     needed = pa.schema({f.name: f for f in (frozen.field("request_id"), *wanted)}.values())
-    failures = read_sequence(folder, FAILURES, needed)
-    answers = read_sequence(folder, ANSWERS, needed)
-    state = pa.concat_tables([answers, latest_rows(failures, answers["request_id"])])
-    return state.select(wanted.names)
+    states = [widened(pa.table({}), needed)]
+    for log in logs:
+        folder = open_folder(log, storage)
+        failures = read_sequence(folder, FAILURES, needed)
+        answers = read_sequence(folder, ANSWERS, needed)
+        states += [answers, latest_rows(failures, answers["request_id"])]
+    return pa.concat_tables(states).select(wanted.names)
 
 
 def latest_rows(failures: pa.Table, answered_ids: pa.ChunkedArray) -> pa.Table:
@@ -134,14 +136,16 @@ def widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _dataset(uri: str, storage: StorageSpec, name: str) -> ds.Dataset:
+    logs = log_uris(uri, storage)
     folder = open_folder(uri, storage)
-    frozen = read_frozen_schema(folder)
-    if frozen is None:
-        raise StorageError(f"the output {folder.uri} holds no results")
-    passthrough = passthrough_of(frozen)
+    passthrough = passthrough_of(frozen_schema(folder))
     make_schema = answers_schema if name == ANSWERS else failures_schema
-    filesystem, root = open_filesystem(uri, storage)
-    paths = [join(root, part.info.key) for part in list_parts(folder, name)]
+    filesystem, _ = open_filesystem(uri, storage)
+    paths = []
+    for log in logs:
+        _, root = open_filesystem(log, storage)
+        parts = list_parts(open_folder(log, storage), name)
+        paths += [join(root, part.info.key) for part in parts]
     with storage_faults(StorageError, f"the output {folder.uri} can't be read"):
         return ds.dataset(
             paths, schema=make_schema(passthrough), format="parquet", filesystem=filesystem

@@ -18,11 +18,13 @@ import pyarrow.compute as pc
 
 from sfray.config import StorageSpec
 from sfray.errors import OutputInUseError, StorageError
+from sfray.partition import Partition
 from sfray.records import answers_schema, failures_schema
 from sfray.storage.folders import open_folder
 from sfray.storage.objects import Folder, KeyTakenError, Lease
 from sfray.storage.output_schema import freeze_schema
 from sfray.storage.part_sequence import PartSequence, encode_part
+from sfray.storage.partitioning import fix_log
 from sfray.storage.read_results import (
     ANSWERS,
     ATTEMPTS,
@@ -73,6 +75,7 @@ class ResultsLog:
         uri: str,
         storage: StorageSpec,
         *,
+        partition: Partition | None = None,
         passthrough: pa.Schema,
         run_id: str,
         flush_rows: int,
@@ -86,6 +89,7 @@ class ResultsLog:
 
         Args:
             uri: a local folder or `s3://bucket/prefix`; created where it doesn't exist.
+            partition: the part of a job whose log this is; None for a whole job.
             passthrough: the manifest's columns in the results.
             flush_rows: so many rows are written as a part.
             flush_seconds: rows wait no longer than this.
@@ -93,13 +97,14 @@ class ResultsLog:
 
         Raises:
             OutputInUseError: another run writes to it.
-            SchemaError: it holds results with other columns.
+            SchemaError: it holds results with other columns, or of another part of a job.
             StorageError: it can't be read or written.
         """
         folder = open_folder(uri, storage)
         owner = f"run {run_id} (process {os.getpid()} on {socket.gethostname()})"
         lease = folder.take_lease(owner, wait_for_lease)
         try:
+            fix_log(folder, partition)
             return cls(
                 folder,
                 lease,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,8 +17,9 @@ from sfray.records import answers_schema, failures_schema
 from sfray.storage.faults import explain
 from sfray.storage.folders import open_folder
 from sfray.storage.objects import Folder
-from sfray.storage.output_schema import passthrough_of, read_frozen_schema
+from sfray.storage.output_schema import frozen_schema, passthrough_of
 from sfray.storage.part_sequence import Part, list_parts, part_key
+from sfray.storage.partitioning import log_uris, num_partitions
 from sfray.storage.read_results import ANSWERS, ATTEMPTS, ATTEMPTS_SCHEMA, FAILURES
 from sfray.storage.run_files import run_ends, run_requests
 
@@ -29,7 +30,7 @@ _NUM_EXAMPLES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """What was found; `problems` are sentences, none if all is well."""
+    """What was found, over all logs; `problems` are sentences, none if all is well."""
 
     num_requested: int
     num_answered: int
@@ -64,11 +65,56 @@ def verify(
     Raises:
         StorageError: no results are there, or they can't be listed.
     """
-    folder = open_folder(uri, storage)
-    frozen = read_frozen_schema(folder)
-    if frozen is None:
-        raise StorageError(f"the output {folder.uri} holds no results")
-    passthrough = passthrough_of(frozen)
+    root = open_folder(uri, storage)
+    folders = [open_folder(log, storage) for log in log_uris(uri, storage)]
+    passthrough = passthrough_of(frozen_schema(root))
+    logs = [_check_log(folder, passthrough) for folder in folders]
+    problems: list[str] = []
+    if (number := num_partitions(root)) is not None:
+        problems += _compare_partitions(root, folders, logs, number)
+    for folder, log in zip(folders, logs, strict=True):
+        where = "" if number is None else f"{folder.uri}: "
+        problems += [where + problem for problem in log.problems]
+    if manifest_ids is not None:
+        done = pa.chunked_array([c for log in logs for c in log.done.chunks], pa.string())
+        missing = _without(manifest_ids, done)
+        problems.append(_told(missing, "requests of the manifest have no outcome yet"))
+    return VerifyReport(
+        num_requested=sum(log.num_requested for log in logs),
+        num_answered=sum(log.num_answered for log in logs),
+        num_failed=sum(log.num_failed for log in logs),
+        num_parts=sum(log.num_parts for log in logs),
+        num_bytes=sum(log.num_bytes for log in logs),
+        problems=tuple(problem for problem in problems if problem),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _CheckedLog:
+    """One log; `done` are the ids of all its outcomes, once each."""
+
+    done: pa.ChunkedArray
+    num_requested: int
+    num_answered: int
+    num_failed: int
+    num_parts: int
+    num_bytes: int
+    problems: tuple[str, ...]
+
+
+def _compare_partitions(
+    root: Folder, folders: Sequence[Folder], logs: Sequence[_CheckedLog], number: int
+) -> Iterator[str]:
+    """What is wrong between the partitions of one job."""
+    if len(folders) < number:
+        yield f"{number - len(folders)} of the {number} partitions of {root.uri} have not run"
+    ids = pa.chunked_array([c for log in logs for c in log.done.chunks], pa.string())
+    twice = _repeated(pa.table({"request_id": ids}), ["request_id"])
+    yield _told(twice, "requests are in more than one partition")
+
+
+def _check_log(folder: Folder, passthrough: pa.Schema) -> _CheckedLog:
+    """Reads one log and compares it with what its runs were asked."""
     ends = list(run_ends(folder))
     asked = [table["request_id"] for table in run_requests(folder, ["request_id"])]
     # Failures first: a request that is answered meanwhile is then found among the answers.
@@ -78,10 +124,14 @@ def verify(
     failures, answers = _keys(checked_failures[0]), _keys(checked_answers[0])
     problems = [*checked_answers[1], *checked_failures[1], *checked_attempts[1]]
     requested = pa.chunked_array([c for ids in asked for c in ids.chunks], pa.string()).unique()
-    problems += _compare_ids(requested, answers, failures, manifest_ids)
+    done = pa.chunked_array(
+        [*answers["request_id"].chunks, *failures["request_id"].chunks], pa.string()
+    )
+    problems += _compare_ids(requested, answers, failures, done)
     failed = _without(failures["request_id"].unique(), answers["request_id"])
     parts = [*checked_answers[0], *checked_failures[0], *checked_attempts[0]]
-    return VerifyReport(
+    return _CheckedLog(
+        done=pa.chunked_array([done.unique()]),
         num_requested=len(requested),
         num_answered=pc.count_distinct(answers["request_id"]).as_py(),
         num_failed=len(failed),
@@ -178,7 +228,7 @@ def _compare_ids(
     requested: pa.Array,
     answers: pa.Table,
     failures: pa.Table,
-    manifest_ids: pa.ChunkedArray | pa.Array | None,
+    done: pa.ChunkedArray,
 ) -> list[str]:
     problems = [
         _told(_repeated(answers, ["request_id"]), "requests are answered more than once"),
@@ -187,9 +237,6 @@ def _compare_ids(
             "requests have more than one failure of one run",
         ),
     ]
-    done = pa.chunked_array(
-        [*answers["request_id"].chunks, *failures["request_id"].chunks], pa.string()
-    )
     problems.append(
         _told(_without(requested, done), "requests have neither an answer nor a failure")
     )
@@ -197,9 +244,6 @@ def _compare_ids(
     of_manifest = failures.filter(pc.equal(failures["stage"], "manifest"))["request_id"]
     unasked = _without(_without(done.unique(), requested), of_manifest)
     problems.append(_told(unasked, "outcomes are of requests that no run was asked for"))
-    if manifest_ids is not None:
-        missing = _without(manifest_ids, done)
-        problems.append(_told(missing, "requests of the manifest have no outcome yet"))
     return [problem for problem in problems if problem]
 
 

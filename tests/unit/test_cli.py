@@ -54,6 +54,7 @@ def test_a_plan_starts_neither_ray_nor_torch(spec: Path) -> None:
         (["--set", "manifest.uri=nowhere.parquet"], "nowhere.parquet"),
         (["--set", "model.id=no-such-model"], "no-such-model"),
         (["--set", "template=no-such-file.txt"], "no-such-file.txt"),
+        (["--partition", "16/16"], "'16/16', but: a partition is i/n"),
     ],
 )
 @pytest.mark.parametrize("command", ["plan", "run"])

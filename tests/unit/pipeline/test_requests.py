@@ -193,3 +193,18 @@ def test_relative_uris_lie_under_the_root_and_keep_their_identity(tmp_path: Path
     assert planned.table["video_uri"].to_pylist() == ["a.mp4", "https://host/b.mp4"]
     same = plan(tmp_path, rows, videos={"root": "s3://mirror/"}).table
     assert same["request_id"] == planned.table["request_id"]
+
+
+def test_partitions_have_all_requests_once_and_a_video_in_one_of_them(tmp_path: Path) -> None:
+    rows = [question(f"v{video}", n) for n in range(3) for video in range(20)]
+    rows += [question("spoilt", 1) | {"video_uri": None}, question("v3", 1, question="Else?")]
+    rows.append(question("other", 1, video_id="v7.mp4-again"))
+    whole = plan(tmp_path, rows)
+    parts = [plan(tmp_path, rows, output={"uri": "out", "partition": f"{i}/3"}) for i in range(3)]
+    for name in ("table", "failures"):
+        ids = [i for part in parts for i in getattr(part, name)["request_id"].to_pylist()]
+        assert sorted(ids) == sorted(getattr(whole, name)["request_id"].to_pylist())
+    assert whole.failures.num_rows == 3
+    assert sum(part.num_rows for part in parts) == len(rows)
+    videos = [set(part.table["video_id"].to_pylist()) for part in parts]
+    assert all(videos) and sum(map(len, videos)) == len(set.union(*videos))
