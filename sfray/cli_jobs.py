@@ -142,6 +142,7 @@ def _print_state(state: JobState, *, err: bool = False) -> None:
             lines[name] = f"{moment:%Y-%m-%d %H:%M:%S} UTC"
     if state.message:
         lines["message"] = state.message
-    lines |= {name: state.metadata[name] for name in ("output",) if name in state.metadata}
+    if "output" in state.metadata:
+        lines["output"] = state.metadata["output"]
     for name, value in lines.items():
         typer.echo(f"{name}: {value}", err=err)

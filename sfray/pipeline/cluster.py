@@ -8,9 +8,10 @@ import os
 from dataclasses import dataclass
 
 import ray
+from ray.exceptions import AuthenticationError
 
 from sfray.config import ResourcesSpec
-from sfray.errors import RunError
+from sfray.errors import ClusterError, RunError
 
 # Set by Ray on every node that KubeRay or `ray up` makes.
 NODE_GROUP_LABEL = "ray.io/node-group"
@@ -43,6 +44,9 @@ def connect(address: str | None) -> bool:
 
     Returns:
         whether this call connected, so that the caller disconnects in the end.
+
+    Raises:
+        ClusterError: there is none, or it refuses.
     """
     if ray.is_initialized():
         return False
@@ -50,8 +54,13 @@ def connect(address: str | None) -> bool:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except AuthenticationError as error:
+        raise ClusterError(
+            "the Ray cluster wants a token: set RAY_AUTH_MODE=token, and the cluster's token in "
+            "RAY_AUTH_TOKEN or its file in RAY_AUTH_TOKEN_PATH"
+        ) from error
     except (ConnectionError, ValueError) as error:
-        raise RunError(f"no Ray cluster at {address!r}: {error}") from error
+        raise ClusterError(f"no Ray cluster at {address!r}: {error}") from error
     return True
 
 

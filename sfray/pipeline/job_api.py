@@ -39,12 +39,18 @@ _STOP_SECONDS = 60
 _SECONDS_BETWEEN_LOOKS = 1.0
 # A follower bears a head that is away for so long, such as while it is replaced.
 _PATIENCE_SECONDS = 300
+# A cluster that has just started may have nobody to take a job yet.
+_START_SECONDS = 120
 _STOPPED_EXIT_CODE = 143
 _STATUS_CODE = re.compile(r"^Request failed with status code \d+: ")
 
 
 class _NoAnswerError(ClusterError):
     """Nobody answered at all; somebody may later."""
+
+
+class _NotReadyError(ClusterError):
+    """A cluster that has just started takes no jobs yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +101,9 @@ class JobServer:
         command = ["python", "-m", "sfray", "run", JOB_FILE]
         if limit is not None:
             command += ["--limit", str(limit)]
-        with tempfile.TemporaryDirectory() as folder, self._faults():
+        with tempfile.TemporaryDirectory() as folder:
             shipment.write_to(Path(folder))
-            return self._client.submit_job(
+            return self._send(
                 entrypoint=shlex.join(command),
                 submission_id=_submission_id(spec.name),
                 runtime_env=runtime_env(Path(folder), ship=ship, pip=pip),
@@ -148,6 +154,16 @@ class JobServer:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         return state
 
+    @retry(
+        retry=retry_if_exception_type(_NotReadyError),
+        stop=stop_after_delay(_START_SECONDS),
+        wait=wait_fixed(2),
+        reraise=True,
+    )
+    def _send(self, **request: Any) -> str:
+        with self._faults():
+            return self._client.submit_job(**request)
+
     async def _tail(self, submission_id: str, log: _Growing) -> None:
         try:
             async for text in self._client.tail_job_logs(submission_id):
@@ -176,8 +192,9 @@ class JobServer:
             raise _NoAnswerError(f"no Ray dashboard answers at {self.address}") from error
         except RuntimeError as error:  # any other answer of the server
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            answer = redact_text(_STATUS_CODE.sub("", lines[-1]))
-            raise ClusterError(f"the cluster at {self.address}: {answer}") from error
+            answer = redact_text(_STATUS_CODE.sub("", lines[-1])).rstrip(".")
+            kind = _NotReadyError if answer.startswith("No available agent") else ClusterError
+            raise kind(f"the cluster at {self.address}: {answer}") from error
 
     def _refusal(self, answer: str) -> str:
         if "Missing" in answer:

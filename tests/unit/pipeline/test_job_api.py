@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from sfray.config import parse_job_spec
 from sfray.errors import ClusterError, SpecError
 from sfray.pipeline.job_api import JobServer, runtime_env
+from sfray.pipeline.shipment import pack
 
 LOG = "first line\nsecond line\nthird line\n"
 
@@ -24,12 +26,16 @@ class FakeServer:
         self.breaks: list[int] = []
         self.ended: dict[str, Any] = {"status": "SUCCEEDED", "driver_exit_code": 0}
         self.refuses_tails = False
+        self.num_unready = 0
+        self.submitted: list[dict[str, Any]] = []
         self._num_tails = 0
         self._num_looks = 0
 
     def app(self) -> web.Application:
         app = web.Application()
         app.router.add_get("/api/version", self._version)
+        app.router.add_post("/api/jobs/", self._submit)
+        app.router.add_get("/api/packages/gcs/{name}", self._package)
         app.router.add_get("/api/jobs/known", self._job)
         app.router.add_get("/api/jobs/known/logs", self._logs)
         app.router.add_get("/api/jobs/known/logs/tail", self._tail)
@@ -38,6 +44,17 @@ class FakeServer:
 
     async def _version(self, request: web.Request) -> web.Response:
         return web.json_response({"version": "4", "ray_version": "2.60.0"})
+
+    async def _package(self, request: web.Request) -> web.Response:
+        return web.Response()
+
+    async def _submit(self, request: web.Request) -> web.Response:
+        if self.num_unready:
+            self.num_unready -= 1
+            text = "No available agent to submit job, please try again later."
+            return web.Response(status=500, text=text)
+        self.submitted.append(await request.json())
+        return web.json_response({"job_id": "known", "submission_id": "known"})
 
     async def _job(self, request: web.Request) -> web.Response:
         self._num_looks += 1
@@ -95,6 +112,29 @@ def fake() -> Iterator[tuple[FakeServer, JobServer]]:
         loop.close()
 
 
+def test_a_job_is_sent_once_the_cluster_takes_it(fake: tuple[FakeServer, JobServer]) -> None:
+    fake[0].num_unready = 1
+    values = {
+        "name": "nightly",
+        "manifest": {"uri": "s3://b/m.parquet"},
+        "task": "qa",
+        "model": {"id": "demo"},
+        "output": {"uri": "s3://b/out"},
+    }
+    packed = pack(parse_job_spec(values), shared_paths=False)
+    assert fake[1].submit(packed, limit=7, ship=False, pip=False) == "known"
+    [job] = fake[0].submitted
+    assert job["entrypoint"] == "python -m sfray run job.yaml --limit 7"
+    assert job["submission_id"].startswith("nightly-20")
+    assert job["metadata"] | {"sfray": ""} == {
+        "job_name": "nightly",
+        "task": "qa",
+        "model": "demo",
+        "output": "s3://b/out",
+        "sfray": "",
+    }
+
+
 @pytest.mark.parametrize("breaks", [[], [4], [15, 15, 20], [30, 2]])
 def test_a_followed_log_is_written_once_whatever_breaks_off(
     fake: tuple[FakeServer, JobServer], breaks: list[int]
@@ -138,7 +178,7 @@ def test_the_exit_code_is_the_drivers(
 
 
 def test_an_unknown_job_is_one_sentence(fake: tuple[FakeServer, JobServer]) -> None:
-    with pytest.raises(ClusterError, match=r"127\.0\.0\.1:\d+: Job other does not exist\.$"):
+    with pytest.raises(ClusterError, match=r"127\.0\.0\.1:\d+: Job other does not exist$"):
         fake[1].state("other")
 
 
