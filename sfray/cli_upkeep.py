@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -118,3 +120,44 @@ def diff(
         )
     Console().print(table)
     typer.echo(", ".join(f"{number} {change}" for change, number in found.counts.items()))
+
+
+@app.command()
+def explain(
+    output: Output,
+    request_id: Annotated[str, typer.Argument(help="A request's id, or its beginning.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    thumbnails: Annotated[
+        Path | None, typer.Option(help="Decode again and draw the sampled frames into this PNG.")
+    ] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Decode and answer again, and compare.")
+    ] = False,
+    endpoint_url: Endpoint = None,
+) -> None:
+    """Show everything that decided one row: model, prompt as sent, frames, reader, versions.
+
+    With --replay the exit code is 0 only if frames, tokens and text are the same again.
+    """
+    from sfray.pipeline import explain as explaining
+    from sfray.pipeline.explain_report import draw_frames, explanation_as_dict, print_explanation
+
+    told = explaining.explain(output, StorageSpec(endpoint_url=endpoint_url), request_id)
+    if as_json:
+        typer.echo(json.dumps(explanation_as_dict(told), indent=2, default=str))
+    else:
+        print_explanation(told, Console())
+    if thumbnails is None and not replay:
+        return
+    decoded = explaining.decode_again(told)
+    if thumbnails is not None and decoded.video is not None:
+        draw_frames(decoded.video, thumbnails)
+        typer.echo(f"frames: {thumbnails}", err=True)
+    if decoded.failure is not None:
+        typer.echo(f"no frames: {decoded.failure.code}: {decoded.failure.message}", err=True)
+    if replay:
+        different = explaining.replay(told, decoded)
+        for name, (logged, now) in different.items():
+            typer.echo(f"{name} differs: {logged!r} was logged, now it is {now!r}", err=True)
+        typer.echo("replayed: " + ("DIFFERENT" if different else "the same"), err=True)
+        raise typer.Exit(1 if different else 0)

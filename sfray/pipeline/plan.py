@@ -68,7 +68,7 @@ def make_plan(spec: JobSpec, limit: int | None = None) -> JobPlan:
     run = RunIdentity(
         run_id=_new_run_id(),
         task=spec.task,
-        fingerprint=fingerprint(spec, template, model_id, revision),
+        fingerprint=fingerprint_of(what_decides(spec, template, model_id, revision)),
         model_id=model_id,
         model_revision=revision,
     )
@@ -149,9 +149,11 @@ def resolved_spec(spec: JobSpec, profile: ModelProfile) -> JobSpec:
     )
 
 
-def fingerprint(spec: JobSpec, template: Template, model_id: str, revision: str | None) -> str:
-    """A short identity of all that decides an answer but the request itself (DESIGN, identity)."""
-    decides: dict[str, Any] = {
+def what_decides(
+    spec: JobSpec, template: Template, model_id: str, revision: str | None
+) -> dict[str, Any]:
+    """All that decides an answer but the request itself (DESIGN, identity)."""
+    return {
         "answer_format": _ANSWER_FORMAT,
         "task": spec.task,
         "model": [model_id, revision, spec.model.dtype],
@@ -162,6 +164,10 @@ def fingerprint(spec: JobSpec, template: Template, model_id: str, revision: str 
         "template": template.text,
         "generation": spec.generation.model_dump(mode="json"),
     }
+
+
+def fingerprint_of(decides: dict[str, Any]) -> str:
+    """A short identity of what decides an answer."""
     text = json.dumps(decides, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

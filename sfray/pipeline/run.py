@@ -17,7 +17,7 @@ from rich.console import Console
 from sfray.config import JobSpec
 from sfray.errors import TooManyErrorsError
 from sfray.model.checkpoint import check_checkpoint, pinned
-from sfray.model.presets import resolve_sampling_and_pooling
+from sfray.model.presets import ModelProfile, resolve_sampling_and_pooling
 from sfray.pipeline.actors import Stages
 from sfray.pipeline.cluster import ClusterShare, cluster_share, connect, disconnect
 from sfray.pipeline.metrics_export import RunMetrics
@@ -25,6 +25,7 @@ from sfray.pipeline.plan import JobPlan, make_plan
 from sfray.pipeline.ray_data import EndOfStream, StageStream
 from sfray.pipeline.stop_signal import StopSignal, stop_signal
 from sfray.pipeline.summary import RunSummary
+from sfray.pipeline.versions import versions
 from sfray.pipeline.work_items import clip_starts, work_item_blocks
 from sfray.records import (
     DecodedItem,
@@ -110,8 +111,12 @@ def run_job(
 
 def plan_stages(plan: JobPlan) -> Stages:
     """The stages that a plan's job needs."""
-    spec = plan.spec
-    num_frames, _ = resolve_sampling_and_pooling(spec, plan.profile)
+    return job_stages(plan.spec, plan.profile)
+
+
+def job_stages(spec: JobSpec, profile: ModelProfile) -> Stages:
+    """The stages of a job on its model."""
+    num_frames, _ = resolve_sampling_and_pooling(spec, profile)
     decode = partial(
         DecodeVideo,
         videos=spec.videos,
@@ -119,7 +124,7 @@ def plan_stages(plan: JobPlan) -> Stages:
         decode=spec.decode,
         seek=spec.sampling.seek,
         num_frames=num_frames,
-        image_size=plan.profile.image_size,
+        image_size=profile.image_size,
     )
     return Stages(make_decode=decode, make_answer=partial(AnswerPrompts, spec))
 
@@ -160,6 +165,7 @@ class _Run:
         spec = yaml.safe_dump(self._plan.spec.model_dump(mode="json"), sort_keys=False)
         run_id = self._plan.run.run_id
         self._log.write_run_file(run_id, "spec.yaml", spec.encode())
+        self._log.write_run_file(run_id, "versions.yaml", yaml.safe_dump(versions()).encode())
         requests = self._pending.drop_columns("fetch_uri")
         self._log.write_run_file(run_id, "requests.parquet", requests)
 

@@ -24,6 +24,15 @@ def _codes() -> dict[str, Any]:
     return {"version": 1, "codes": {code: asdict(kind) for code, kind in FAILURE_KINDS.items()}}
 
 
+def codes_table() -> str:
+    """The failure codes as Markdown."""
+    lines = ["| code | stage | tried again by the next run | meaning |", "|---|---|---|---|"]
+    for code, kind in FAILURE_KINDS.items():
+        again = "yes" if kind.transient else "no, only by `sfray retry`"
+        lines.append(f"| `{code}` | {kind.stage} | {again} | {kind.meaning} |")
+    return "\n".join(["# Failure codes", "", *lines]) + "\n"
+
+
 _DOCUMENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "job": JobSpec.model_json_schema,
     "requests": lambda: _columns(requests_schema(_NO_PASSTHROUGH)),

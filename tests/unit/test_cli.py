@@ -84,13 +84,14 @@ def test_probe_prints_a_json_line_a_video(tmp_path: Path) -> None:
 
 
 def test_schemas_in_the_repository_are_those_of_the_code() -> None:
-    from sfray.pipeline.schemas import schema_document, schema_names
+    from sfray.pipeline.schemas import codes_table, schema_document, schema_names
 
     for name in schema_names():
         written = json.loads((ROOT / "schemas" / f"{name}.v1.json").read_text())
         assert written == json.loads(json.dumps(schema_document(name))), (
             f"run `make schemas`: {name}"
         )
+    assert (ROOT / "schemas" / "codes.md").read_text() == codes_table()
 
 
 def test_every_command_has_a_help_worth_reading() -> None:
