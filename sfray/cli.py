@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.table import Table
 
 from sfray import cli_eval, cli_jobs, cli_upkeep
 from sfray.config import DecodeSpec, JobSpec, StorageSpec, VideosSpec, load_job_spec
 from sfray.errors import RequestError, RunError
+from sfray.pipeline.logs import LogFormat, configure_logs, log_format
+
+_LOG_FORMAT = "SFRAY_LOG_FORMAT"
+logger = logging.getLogger("sfray")
 
 app = typer.Typer(
     name="sfray",
@@ -52,6 +56,9 @@ PartitionOption = Annotated[
     ),
 ]
 Endpoint = Annotated[str | None, typer.Option(help="The S3 endpoint, where it isn't AWS.")]
+Address = Annotated[
+    str | None, typer.Option(help="A Ray cluster; by default the one at hand, else a local one.")
+]
 Output = Annotated[str, typer.Argument(help="The output of a job: a folder or an s3:// prefix.")]
 
 
@@ -61,10 +68,13 @@ def run(
     overrides: Overrides = None,
     partition: PartitionOption = None,
     limit: Limit = None,
-    address: Annotated[
-        str | None,
-        typer.Option(help="A Ray cluster; by default the one at hand, else a local one."),
-    ] = None,
+    address: Address = None,
+    log: Annotated[
+        LogFormat,
+        typer.Option(
+            "--log-format", envvar=_LOG_FORMAT, help="Lines for people, or a JSON object a line."
+        ),
+    ] = LogFormat.TEXT,
 ) -> None:
     """Run a job until every request is an answer or a failure.
 
@@ -74,11 +84,17 @@ def run(
     3 done, but more failures than limits.max_failure_ratio; 4 the output is in use by another
     run; 130 and 143 after a clean stop by Ctrl-C and SIGTERM.
     """
+    configure_logs(log)
     job = _job(spec, overrides, partition)
     from sfray.pipeline.run import run_job
 
-    summary = run_job(job, limit=limit, address=address)
-    summary.print_to(Console(stderr=True))
+    if log == LogFormat.JSON:
+        lines = Console(stderr=True, force_terminal=False)
+        summary = run_job(job, limit=limit, address=address, console=lines)
+        logger.info(summary.verdict, extra=summary.as_dict())
+    else:
+        summary = run_job(job, limit=limit, address=address)
+        summary.print_to(Console(stderr=True))
     raise typer.Exit(summary.exit_code)
 
 
@@ -88,15 +104,40 @@ def plan(
     overrides: Overrides = None,
     partition: PartitionOption = None,
     limit: Limit = None,
+    measure: Annotated[
+        int | None,
+        typer.Option(min=1, help="Decode and answer so many random clips, predict the whole."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
+    cpus: Annotated[
+        int | None, typer.Option(min=1, help="CPUs to predict for; by default the cluster's.")
+    ] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=0, help="GPUs to predict for; by default the cluster's.")
+    ] = None,
+    prices: Annotated[
+        Path | None, typer.Option(help="A YAML file with cpu_hour, gpu_hour and currency.")
+    ] = None,
+    cpu_hour: Annotated[float | None, typer.Option(min=0, help="Price of a CPU's hour.")] = None,
+    gpu_hour: Annotated[float | None, typer.Option(min=0, help="Price of a GPU's hour.")] = None,
+    address: Address = None,
 ) -> None:
     """Show what a job would do: requests, videos, what is done already, tokens, problems.
 
-    Starts neither Ray nor the model and opens no video.
+    Starts neither Ray nor the model and opens no video, except with --measure: that decodes and
+    answers a sample on the cluster, keeps nothing of it, and predicts how long the whole takes and
+    what it costs, with 95 % intervals.
     """
     job = _job(spec, overrides, partition)
     from sfray.pipeline.outlook import outlook
 
-    outlook(job, limit).print_to(Console())
+    seen = outlook(job, limit)
+    seen.print_to(Console())
+    if measure is not None:
+        from sfray.pipeline.forecast import forecast, read_prices
+
+        told = read_prices(prices, cpu_hour, gpu_hour)
+        forecast(seen, measure, seed, (cpus, gpus), told, address).print_to(Console())
 
 
 def _job(spec: Path, overrides: list[str] | None, partition: str | None) -> JobSpec:
@@ -201,26 +242,22 @@ def schema(
     typer.echo(json.dumps(schema_document(name), indent=2))
 
 
-def _log_to_stderr() -> None:
-    terminal = sys.stderr.isatty()
-    handler: logging.Handler = logging.StreamHandler()
-    if terminal:
-        handler = RichHandler(console=Console(stderr=True), show_path=False)
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("sfray")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+def _format_of_environment() -> LogFormat:
+    """For errors before the options are read; `run` refuses what is no format."""
+    wanted = os.environ.get(_LOG_FORMAT)
+    return LogFormat.JSON if wanted == LogFormat.JSON else LogFormat.TEXT
 
 
 def main() -> None:
     """The entry point: errors become one sentence and an exit code."""
-    _log_to_stderr()
+    configure_logs(_format_of_environment())
     try:
         app(standalone_mode=True)
     except RunError as error:
-        typer.echo(f"error: {error}", err=True)
+        if log_format() == LogFormat.JSON:
+            logger.error("%s", error, extra={"exit_code": error.exit_code})
+        else:
+            typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

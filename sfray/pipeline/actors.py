@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import ray
 
 from sfray.errors import EngineLostError, RunError
+from sfray.pipeline.logs import LogFormat, configure_logs, logged_about
 from sfray.records import (
     DecodedItem,
     Outcome,
@@ -67,13 +68,21 @@ def _reporting_to(board: ray.actor.ActorHandle) -> Iterator[None]:
         raise
 
 
+def _logged_about(item: WorkItem) -> AbstractContextManager[None]:
+    request_ids = [request.request_id for request in item.requests]
+    return logged_about(video_id=item.video_id, request_ids=request_ids)
+
+
 class DecodeActor:
     def __init__(
         self,
         make_stage: Callable[[], DecodeStage],
         board: ray.actor.ActorHandle,
         passthrough: pa.Schema,
+        run: RunIdentity,
+        log_format: LogFormat,
     ) -> None:
+        configure_logs(log_format, run.run_id)
         self._board = board
         self._schema = decoded_items_schema(passthrough)
         with _reporting_to(board):
@@ -81,7 +90,7 @@ class DecodeActor:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         item = work_item_from_row(batch.to_pylist()[0])
-        with _reporting_to(self._board):
+        with _reporting_to(self._board), _logged_about(item):
             decoded = self._stage(item)
         return pa.Table.from_pylist([decoded_item_row(decoded)], schema=self._schema)
 
@@ -93,7 +102,9 @@ class AnswerActor:
         board: ray.actor.ActorHandle,
         passthrough: pa.Schema,
         run: RunIdentity,
+        log_format: LogFormat,
     ) -> None:
+        configure_logs(log_format, run.run_id)
         self._board = board
         self._run = run
         self._schema = outcomes_schema(passthrough)
@@ -101,9 +112,10 @@ class AnswerActor:
             self._stage = make_stage()
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
+        decoded = decoded_item_from_table(batch, 0)
         try:
-            with _reporting_to(self._board):
-                outcomes = await self._stage(decoded_item_from_table(batch, 0))
+            with _reporting_to(self._board), _logged_about(decoded.item):
+                outcomes = await self._stage(decoded)
         except EngineLostError:
             os._exit(_ENGINE_LOST)  # nothing is left to answer with: Ray starts another replica
         rows = [outcome_row(outcome, self._run) for outcome in outcomes]

@@ -38,6 +38,11 @@ class ClusterShare:
     model_actors: tuple[int, int]
     model_threads: int | None
 
+    @property
+    def model_env(self) -> dict[str, str]:
+        """Variables of a replica's process."""
+        return {"OMP_NUM_THREADS": str(self.model_threads)} if self.model_threads else {}
+
 
 def connect(address: str | None) -> bool:
     """Joins the Ray cluster at `address`, or the one at hand, or starts a local one.

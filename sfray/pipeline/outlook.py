@@ -23,7 +23,7 @@ _PROMPTS_MEASURED = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """What a job would do now.
+    """What a job would do now; `to_do` are its requests, those of a clip together.
 
     `num_prompt_tokens` is the longest of the measured prompts, text only; None where the model's
     tokenizer isn't on this machine.
@@ -36,13 +36,18 @@ class Outlook:
     num_requests: int
     num_answered: int
     num_failed_for_good: int
-    num_to_do: int
+    to_do: pa.Table
     num_videos_to_do: int
     problems: dict[str, tuple[int, str]]
     num_frames: int
     num_visual_tokens: int
     num_prompt_tokens: int | None
     max_positions: int
+
+    @property
+    def num_to_do(self) -> int:
+        """Requests without an answer that can be tried."""
+        return self.to_do.num_rows
 
     def print_to(self, console: Console) -> None:
         """The outlook as a table, problems of the manifest last."""
@@ -94,7 +99,7 @@ def outlook(spec: JobSpec, limit: int | None = None) -> Outlook:
         num_requests=plan.num_requests,
         num_answered=pc.sum(answered).as_py() or 0,
         num_failed_for_good=pc.sum(failed).as_py() or 0,
-        num_to_do=to_do.num_rows,
+        to_do=to_do,
         num_videos_to_do=len(clip_starts(to_do)),
         problems=_problems(requests.failures),
         num_frames=plan.spec.sampling.num_frames or plan.profile.num_frames,

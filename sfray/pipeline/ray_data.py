@@ -25,13 +25,14 @@ from sfray import errors
 from sfray.errors import RunError
 from sfray.pipeline.actors import AnswerActor, Board, DecodeActor, Stages
 from sfray.pipeline.cluster import NODE_GROUP_LABEL, ClusterShare
+from sfray.pipeline.logs import log_format
 from sfray.records import RunIdentity
 from sfray.storage.uris import redact_text
 from sfray.telemetry.stage_load import ANSWER_STAGE, DECODE_STAGE, StageLoad, StageState
 
 # Work items in flight in one model replica: enough that decode steps of many videos share
 # batches, few enough that their frames (17 MB for 50 frames of 336 x 336) stay small.
-_MODEL_ITEMS_IN_FLIGHT = 16
+MODEL_ITEMS_IN_FLIGHT = 16
 # An actor that dies is started again this often, and a task that was on it is tried once more;
 # beyond that its rows are lost to Ray Data, and the run accounts for them by id.
 _MAX_ACTOR_RESTARTS = 3
@@ -228,7 +229,6 @@ def _dataset(
     passthrough: pa.Schema,
     board: ray.actor.ActorHandle,
 ) -> ray.data.Dataset:
-    model_env = {"OMP_NUM_THREADS": str(share.model_threads)} if share.model_threads else {}
     group = share.decode_node_group
     decode = type(DECODE_STAGE, (DecodeActor,), {})
     answer = type(ANSWER_STAGE, (AnswerActor,), {})
@@ -241,7 +241,7 @@ def _dataset(
             compute=ActorPoolStrategy(
                 min_size=share.decode_actors[0], max_size=share.decode_actors[1]
             ),
-            fn_constructor_args=(stages.make_decode, board, passthrough),
+            fn_constructor_args=(stages.make_decode, board, passthrough, run, log_format()),
             num_cpus=share.decode_cpus,
             label_selector={NODE_GROUP_LABEL: group} if group else None,
             ray_remote_args_fn=_finite_restarts,
@@ -253,13 +253,13 @@ def _dataset(
             compute=ActorPoolStrategy(
                 min_size=share.model_actors[0],
                 max_size=share.model_actors[1],
-                max_concurrent_calls_per_actor=_MODEL_ITEMS_IN_FLIGHT,
-                max_tasks_in_flight_per_actor=_MODEL_ITEMS_IN_FLIGHT,
+                max_concurrent_calls_per_actor=MODEL_ITEMS_IN_FLIGHT,
+                max_tasks_in_flight_per_actor=MODEL_ITEMS_IN_FLIGHT,
             ),
-            fn_constructor_args=(stages.make_answer, board, passthrough, run),
+            fn_constructor_args=(stages.make_answer, board, passthrough, run, log_format()),
             num_cpus=share.model_cpus,
             num_gpus=share.model_gpus,
-            runtime_env={"env_vars": model_env} if model_env else None,
+            runtime_env={"env_vars": share.model_env} if share.model_env else None,
             ray_remote_args_fn=_finite_restarts,
         )
     )

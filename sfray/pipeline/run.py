@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
-from collections import deque
+from collections import Counter, deque
 from functools import partial
 from itertools import pairwise
 
@@ -20,6 +20,7 @@ from sfray.model.checkpoint import check_checkpoint, pinned
 from sfray.model.presets import ModelProfile, resolve_sampling_and_pooling
 from sfray.pipeline.actors import Stages
 from sfray.pipeline.cluster import ClusterShare, cluster_share, connect, disconnect
+from sfray.pipeline.logs import run_logged
 from sfray.pipeline.metrics_export import RunMetrics
 from sfray.pipeline.plan import JobPlan, make_plan
 from sfray.pipeline.ray_data import EndOfStream, StageStream
@@ -57,6 +58,9 @@ _MAX_ALONE_SHARE = 0.2
 _MIN_ALONE = 16
 # A video that was alone so often when the driver was lost is not tried again.
 _LONE_ATTEMPTS = 2
+# So many failures of each code are told in the log, with these columns.
+_FAILURES_TOLD = 10
+_TOLD = ["request_id", "video_id", "stage", "code"]
 
 
 def run_job(
@@ -87,15 +91,18 @@ def run_job(
         root = open_folder(output.uri, plan.spec.storage)
         fix_output(root, output.part)
         passthrough = freeze_schema(root, passthrough)
-    with ResultsLog.open(
-        output.log_uri,
-        plan.spec.storage,
-        partition=output.part,
-        passthrough=passthrough,
-        run_id=plan.run.run_id,
-        flush_rows=output.flush_rows,
-        flush_seconds=output.flush_seconds,
-    ) as log:
+    with (
+        run_logged(plan.run.run_id),
+        ResultsLog.open(
+            output.log_uri,
+            plan.spec.storage,
+            partition=output.part,
+            passthrough=passthrough,
+            run_id=plan.run.run_id,
+            flush_rows=output.flush_rows,
+            flush_seconds=output.flush_seconds,
+        ) as log,
+    ):
         run = _Run(plan, log, retry)
         if run.num_pending:
             if stages is None:
@@ -150,6 +157,7 @@ class _Run:
             zip(lone["request_id"].to_pylist(), lone["attempts"].to_pylist(), strict=True)
         )
         self._num_recomputed = 0
+        self._failures_told: Counter[str] = Counter()
         self._metrics: RunMetrics | None = None
         self._counters = RunCounters(
             num_requests=self._pending.num_rows, num_videos=len(clip_starts(self._pending))
@@ -162,6 +170,13 @@ class _Run:
 
     def log_what_is_asked(self) -> None:
         """Logs the resolved spec and the requests, so that completeness can be proven later."""
+        logger.info(
+            "%s: %d requests on %d videos to do",
+            self._plan.spec.name,
+            self._counters.num_requests,
+            self._counters.num_videos,
+            extra={"output": self._plan.spec.output.uri},
+        )
         spec = yaml.safe_dump(self._plan.spec.model_dump(mode="json"), sort_keys=False)
         run_id = self._plan.run.run_id
         self._log.write_run_file(run_id, "spec.yaml", spec.encode())
@@ -246,6 +261,7 @@ class _Run:
         fresh = outcomes.filter(pa.array([request_id in self._open_ids for request_id in ids]))
         self._num_recomputed += outcomes.num_rows - fresh.num_rows
         self._log.append(fresh)
+        self._tell_failures(fresh)
         clips = self._counters.add(fresh)
         if self._metrics:
             self._metrics.observe(clips)
@@ -260,6 +276,18 @@ class _Run:
                     f"{share:.0%} of the last {len(watched)} requests failed in the model, the "
                     f"last with: {fresh['message'].to_pylist()[-1]}"
                 )
+
+    def _tell_failures(self, outcomes: pa.Table) -> None:
+        """Logs the first failures of each code; `failures/` has them all."""
+        failed = outcomes.filter(pc.is_valid(outcomes["code"]))
+        messages = failed["message"].to_pylist()
+        for about, message in zip(failed.select(_TOLD).to_pylist(), messages, strict=True):
+            code = about["code"]
+            self._failures_told[code] += 1
+            if self._failures_told[code] <= _FAILURES_TOLD:
+                logger.warning("%s: %s: %s", about["video_id"], code, message, extra=about)
+            elif self._failures_told[code] == _FAILURES_TOLD + 1:
+                logger.warning("more failures of code %s are in the results only", code)
 
     def _answer_lost_alone(self, stages: Stages, share: ClusterShare, display: Display) -> None:
         """Each video that was lost twice runs alone, its attempt logged before."""
@@ -300,6 +328,7 @@ class _Run:
         """Logs the manifest's own failures and the summary."""
         if self._stop.number is None and self._new_failures.num_rows:
             self._log.append(self._new_failures)
+            self._tell_failures(self._new_failures)
             self._counters.add(self._new_failures)
         self._log.flush()
         summary = self._summary()

@@ -62,7 +62,7 @@ class RunSummary:
         for name, value in self._lines():
             table.add_row(name, value)
         console.print(table)
-        console.print(self._verdict(), markup=False)
+        console.print(self.verdict, markup=False)
 
     def _lines(self) -> Iterator[tuple[str, str]]:
         yield "requests", f"{self.num_requests} ({self.num_done_before} done before)"
@@ -79,7 +79,9 @@ class RunSummary:
             yield "bottleneck", self.bottleneck
         yield "output", self.output
 
-    def _verdict(self) -> str:
+    @property
+    def verdict(self) -> str:
+        """How it ended, in a sentence."""
         if self.stopped_by:
             return f"stopped by {self.stopped_by}; the same command goes on where this run ended"
         if self.exit_code:

@@ -137,4 +137,5 @@ class LineDisplay:
             counters.requests_per_second,
             clock(counters.seconds_left),
             "; ".join(filter(None, (stage_words(load), advice))),
+            extra={"num_answers": counters.num_answers, "num_failures": counters.num_failures},
         )

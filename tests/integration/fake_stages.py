@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -30,8 +31,8 @@ class Script:
     """What goes wrong, by video id. `folder` is where the stages leave notes.
 
     `kill_decode` and `kill_answer` end their worker each time the video is met, `kill_once` the
-    first time only; `raise_in_decode` is a bug in a stage. With `note_nodes` each
-    stage notes the node that it is on.
+        first time only; `raise_in_decode` is a bug in a stage. With `note_nodes` each
+    stage notes the node that it is on, with `warns` one logs a URI with a signature.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Script:
     no_checkpoint: bool = False
     note_nodes: bool = False
     seconds: float = 0.0
+    warns: bool = False
 
     def stages(self) -> Stages:
         return Stages(make_decode=lambda: FakeDecode(self), make_answer=lambda: FakeAnswer(self))
@@ -74,6 +76,8 @@ class FakeDecode:
             os.kill(os.getpid(), signal.SIGKILL)
         if item.video_id in script.raise_in_decode:
             raise ValueError("a bug in a stage")
+        if script.warns:
+            logging.getLogger("sfray.storage").warning("slow: s3://b/k?X-Amz-Signature=s3cret")
         if item.video_id in script.missing:
             failure = RequestFailure(code="not_found", message=f"{item.video_uri} does not exist")
             return DecodedItem(item=item, video=None, failure=failure)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import signal
 import threading
@@ -19,6 +21,7 @@ import ray
 
 from sfray.config import JobSpec, StorageSpec, parse_job_spec
 from sfray.errors import CheckpointError, OutputInUseError, TooManyErrorsError
+from sfray.pipeline.logs import LogFormat, configure_logs
 from sfray.pipeline.plan import make_plan
 from sfray.pipeline.run import run_job
 from sfray.pipeline.summary import RunSummary
@@ -239,3 +242,35 @@ def test_what_was_alone_when_the_driver_was_lost_is_tried_alone_again_but_not_fo
     summary = run(spec, Script(folder=tmp_path))
     assert summary.num_answers == 4 + answered
     assert summary.failures_by_code == ({} if answered else {"worker_lost": 2})
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    logger = logging.getLogger("sfray")
+    handlers, propagate = logger.handlers, logger.propagate
+    yield
+    configure_logs(LogFormat.TEXT)
+    logger.handlers, logger.propagate = handlers, propagate
+
+
+def test_driver_and_actors_log_events_that_name_the_run_and_no_secret(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], logging_as_before: None
+) -> None:
+    configure_logs(LogFormat.JSON)
+    summary = run(job(tmp_path, num_videos=3), Script(folder=tmp_path, missing=(v(1),), warns=True))
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line[0] == "{"]
+    assert {event["run_id"] for event in told} == {summary.run_id}
+    failed = [event for event in told if event.get("code") == "not_found"]
+    assert len({event["request_id"] for event in failed}) == 2
+    assert {event["video_id"] for event in failed} == {v(1)}
+    logs = Path(ray._private.worker._global_node.get_session_dir_path()) / "logs"
+    lines = [
+        line
+        for path in logs.glob("worker-*.err")
+        for line in path.read_text().splitlines()
+        if summary.run_id in line
+    ]
+    events = [json.loads(line) for line in lines]
+    assert {event["video_id"] for event in events} == {v(0), v(1), v(2)}
+    assert all(len(event["request_ids"]) == 2 for event in events)
+    assert "slow: s3://b/k" in lines[0] and "s3cret" not in "".join(lines)

@@ -68,6 +68,14 @@ def test_what_a_user_can_cause_is_one_sentence_and_exit_code_2(
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_errors_are_events_where_logs_are(spec: Path) -> None:
+    done = sfray("run", str(spec), "--set", "model.id=no-such-model", "--log-format", "json")
+    (line,) = done.stderr.splitlines()
+    event = json.loads(line)
+    assert (event["level"], event["exit_code"], done.returncode) == ("error", 2, 2)
+    assert "no-such-model" in event["event"]
+
+
 def test_a_missing_job_file_is_exit_code_2(tmp_path: Path) -> None:
     done = sfray("run", str(tmp_path / "none.yaml"))
     assert done.returncode == 2 and "none.yaml" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
 from sfray.telemetry.run_counters import RunCounters
 from sfray.telemetry.stage_load import StageLoad, StageState
@@ -10,6 +11,15 @@ from sfray.telemetry.stage_load import StageLoad, StageState
 _STEP = 0.05
 # As many decoded videos wait for the model at most: then decode workers wait in turn.
 _ROOM = 16
+
+
+@dataclass
+class SimulatedRun:
+    """What a run counted, and how long it took in simulated seconds."""
+
+    counters: RunCounters
+    load: StageLoad
+    seconds: float
 
 
 def simulate(
@@ -22,7 +32,7 @@ def simulate(
     loading_seconds: float = 20.0,
     fetch_share: float = 0.0,
     seed: int = 0,
-) -> tuple[RunCounters, StageLoad]:
+) -> SimulatedRun:
     """Runs `num_videos` through and returns what a run would have counted.
 
     Every video takes its stage's seconds, more or less by up to a third. Replicas are up after
@@ -56,4 +66,4 @@ def simulate(
             StageState(workers, len(decoding), left), StageState(up, len(answering), queued), now
         )
         now += _STEP
-    return counters, load
+    return SimulatedRun(counters, load, now)

@@ -12,8 +12,8 @@ from tests.unit.telemetry.simulated_run import simulate
 
 
 def words(keyframe_seeking: bool = False, **run: Any) -> str | None:
-    counters, load = simulate(**run)
-    return bottleneck(counters, load, keyframe_seeking=keyframe_seeking)
+    done = simulate(**run)
+    return bottleneck(done.counters, done.load, keyframe_seeking=keyframe_seeking)
 
 
 STARVED = {"workers": 6, "decode_seconds": 5.8, "replicas": 2, "model_seconds": 0.58}
@@ -43,8 +43,8 @@ def test_who_follows_the_advice_has_no_stall_left(
     said = words(workers=workers, num_videos=400, **run)
     assert said is not None
     more = int(re.search(r"add (\d+) decode worker", said)[1])  # type: ignore[index]
-    _, before = simulate(workers=workers, num_videos=400, **run)
-    _, after = simulate(workers=workers + more, num_videos=1500, **run)
+    before = simulate(workers=workers, num_videos=400, **run).load
+    after = simulate(workers=workers + more, num_videos=1500, **run).load
     assert before.stall_share is not None and before.stall_share > 0.3
     assert after.stall_share is not None and after.stall_share < 0.12
 
@@ -90,6 +90,6 @@ def test_a_run_without_a_look_at_its_stages_is_told_nothing() -> None:
 
 def test_idle_stages_that_wait_for_something_else_are_told_nothing() -> None:
     """Half of the workers do nothing although there is work: no advice on either would help."""
-    counters, load = simulate(**STARVED, num_videos=600)
-    load.worker_busy_seconds /= 2
-    assert bottleneck(counters, load, keyframe_seeking=False) is None
+    done = simulate(**STARVED, num_videos=600)
+    done.load.worker_busy_seconds /= 2
+    assert bottleneck(done.counters, done.load, keyframe_seeking=False) is None
