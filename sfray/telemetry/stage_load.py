@@ -21,9 +21,10 @@ class StageState:
 class StageLoad:
     """How many actors of both stages there were, and how many of them were busy.
 
-    Only time in which a replica can be blamed on decoding counts as steady: a replica is up, and
-    the decode stage has as much work as it can do. Before, models load; after, what is left
-    drains. Written by one thread and read by another: a reader may see a state one step old.
+    Only time in which a waiting replica can be blamed on decoding counts as steady: actors of both
+    stages are up, and the decode stage has as much work as it can do. Before, models load; after,
+    what is left drains. Written by one thread and read by another: a reader may see a state one
+    step old.
 
     Attributes:
         decode, answer: the stages as last seen.
@@ -61,8 +62,8 @@ class StageLoad:
     def _count(self, seconds: float) -> None:
         decode, answer = self.decode, self.answer
         self.model_busy_seconds += answer.num_busy * seconds
-        fully_loaded = decode.num_queued > 0 or 0 < decode.num_actors == decode.num_busy
-        if answer.num_actors and fully_loaded:
+        fully_loaded = decode.num_queued > 0 or decode.num_busy == decode.num_actors
+        if answer.num_actors and decode.num_actors and fully_loaded:
             self.steady_seconds += seconds
             self.worker_seconds += decode.num_actors * seconds
             self.worker_busy_seconds += decode.num_busy * seconds

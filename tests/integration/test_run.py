@@ -258,7 +258,9 @@ def test_driver_and_actors_log_events_that_name_the_run_and_no_secret(
 ) -> None:
     configure_logs(LogFormat.JSON)
     summary = run(job(tmp_path, num_videos=3), Script(folder=tmp_path, missing=(v(1),), warns=True))
-    told = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line[0] == "{"]
+    told = [
+        json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")
+    ]
     assert {event["run_id"] for event in told} == {summary.run_id}
     failed = [event for event in told if event.get("code") == "not_found"]
     assert len({event["request_id"] for event in failed}) == 2
