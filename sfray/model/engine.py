@@ -47,3 +47,8 @@ class Engine(Protocol):
 def before_stops(text: str, stops: Sequence[str]) -> str:
     """The text up to the first of the texts that end an answer."""
     return text[: min((text.find(stop) for stop in stops if stop in text), default=len(text))]
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first: libraries go on about their own sources after it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -6,6 +6,8 @@ Shape legend: T frames, N patches, W width of the language model, L visual token
 from __future__ import annotations
 
 import json
+import logging
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from sfray.errors import CheckpointError
+from sfray.model.memory import FRAMES_PER_BATCH
 from sfray.model.slowfast import pool_slow_fast
 from sfray.pooling import SlowFastPooling
 
-_FRAMES_PER_BATCH = 16
+logger = logging.getLogger("sfray")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -62,6 +65,8 @@ class Llava:
             self.model.lm_head = nn.Identity()
         self.model.to(self.device).eval()
         self._patch_grid = patch_grid
+        self._frames_per_batch = FRAMES_PER_BATCH
+        self._one_at_a_time = threading.Lock()
         # The class token, where the tower has one (the profile is checked to say the same).
         strategy = self.model.config.vision_feature_select_strategy
         self._num_leading_tokens = 1 if strategy == "default" else 0
@@ -77,23 +82,48 @@ class Llava:
 
     @torch.inference_mode()
     def visual_tokens(self, frames_THWC: np.ndarray, pooling: SlowFastPooling) -> Tensor:
-        """(L, W) in the model's dtype, of uint8 frames of the tower's size."""
-        features = [
-            self._features(frames_THWC[low : low + _FRAMES_PER_BATCH])
-            for low in range(0, len(frames_THWC), _FRAMES_PER_BATCH)
-        ]
-        return pool_slow_fast(torch.cat(features), self._patch_grid, pooling)
+        """(L, W) in the model's dtype, of uint8 frames of the tower's size; one call at a time.
+
+        Raises:
+            torch.OutOfMemoryError: the GPU's memory doesn't even suffice for single frames.
+        """
+        with self._one_at_a_time:
+            while True:
+                try:
+                    features_TNW = self._features_of_all(frames_THWC)
+                    return pool_slow_fast(features_TNW, self._patch_grid, pooling)
+                except torch.OutOfMemoryError:
+                    if self._frames_per_batch == 1:
+                        raise
+                self._frames_per_batch //= 2
+                torch.cuda.empty_cache()
+                logger.warning(
+                    "the GPU's memory did not suffice: the tower takes %d frames at once now",
+                    self._frames_per_batch,
+                )
 
     def pixels(self, frames_THWC: np.ndarray) -> np.ndarray:
         """float32 (T, 3, H, W): rescaled and normalised as CLIP's processor does it."""
         scaled = (frames_THWC.astype(np.float64) * (1 / 255)).astype(np.float32)
         return ((scaled - self._mean) / self._std).transpose(0, 3, 1, 2)
 
+    def _features_of_all(self, frames_THWC: np.ndarray) -> Tensor:
+        batch = self._frames_per_batch
+        features_TNW: Tensor | None = None
+        for low in range(0, len(frames_THWC), batch):
+            part = self._features(frames_THWC[low : low + batch])
+            if features_TNW is None:
+                features_TNW = part.new_empty((len(frames_THWC), *part.shape[1:]))
+            features_TNW[low : low + batch] = part
+        if features_TNW is None:
+            raise ValueError("there are no frames")
+        return features_TNW
+
     def _features(self, frames_THWC: np.ndarray) -> Tensor:
         """(T, N, W): the patches of the layer that the checkpoint names, projected."""
         inner = self.model.model
         pixels = torch.from_numpy(np.ascontiguousarray(self.pixels(frames_THWC)))
-        pixels = pixels.to(self.device, self.model.dtype)
+        pixels = pixels.to(self.model.dtype).to(self.device)
         states = inner.vision_tower(pixels).last_hidden_state
         return inner.multi_modal_projector(states[:, self._num_leading_tokens :])
 

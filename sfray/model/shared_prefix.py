@@ -20,9 +20,9 @@ from torch import Tensor
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from sfray.model.memory import MAX_SCORES
+
 NAME = "sfray_shared_prefix"
-# Scores of one matrix product; more queries go in several.
-_MAX_SCORES = 2**26
 
 
 @dataclass(slots=True)
@@ -133,7 +133,7 @@ def _attend(
     # One long row of queries for each key/value head, all against the one prefix.
     query_KQE = query_BKGSE.permute(1, 0, 2, 3, 4).reshape(num_kv_heads, -1, width)
     prefix_keys, prefix_values = step.group.prefix[layer]
-    chunk = max(1, _MAX_SCORES // (num_kv_heads * prefix_keys.shape[1]))
+    chunk = max(1, MAX_SCORES // (num_kv_heads * prefix_keys.shape[1]))
     parts = [
         _part(queries, prefix_keys, prefix_values, scale) for queries in query_KQE.split(chunk, 1)
     ]
@@ -149,11 +149,12 @@ def _part(
     query: Tensor, keys: Tensor, values: Tensor, scale: float, seen: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Attention to some positions, and the log-sum-exp of its scores (float32, last axis 1)."""
-    scores = (query @ keys.transpose(-1, -2)).float() * scale
+    # In place: the scores are the largest tensors of a step.
+    scores = (query @ keys.transpose(-1, -2)).float().mul_(scale)
     if seen is not None:
-        scores = scores.masked_fill(~seen, float("-inf"))
+        scores.masked_fill_(~seen, float("-inf"))
     total = scores.logsumexp(-1, keepdim=True)
-    return (scores - total).exp().to(values.dtype) @ values, total
+    return scores.sub_(total).exp_().to(values.dtype) @ values, total
 
 
 def _merged(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:

@@ -8,9 +8,12 @@ Shape legend: R rows of all videos, B rows of one video, S positions, W width, V
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
+from collections import deque
 from concurrent.futures import Future
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,19 +22,21 @@ from transformers import DynamicCache
 from sfray.config import GenerationSpec, RopeScaling
 from sfray.errors import RequestError
 from sfray.model.dynamic_rope import DynamicRope
-from sfray.model.engine import Completion, Suffix
+from sfray.model.engine import Completion, Suffix, first_line
 from sfray.model.growing_text import GrowingText
 from sfray.model.llava import Llava
+from sfray.model.memory import InFlight
 from sfray.model.prompt_tokens import PromptTokenizer
 from sfray.model.shared_prefix import NAME, GroupStep, PrefixGroup
 
-# So many rows decode together, and so many videos hold a prefix in memory.
-_MAX_ROWS = 64
-_MAX_VIDEOS = 8
+logger = logging.getLogger("sfray")
 
 
 class _Job:
-    """One call of `complete`: the suffixes of one video."""
+    """One call of `complete`: the suffixes of one video, told apart by their numbers.
+
+    `prefix` is there while some of them are under way, or wait behind others of the same video.
+    """
 
     def __init__(
         self, prefix_LW: Tensor, suffixes: list[Suffix], generation: GenerationSpec
@@ -40,22 +45,40 @@ class _Job:
         self.suffixes = suffixes
         self.generation = generation
         self.future: Future[list[Completion | RequestError]] = Future()
-        self.texts: list[GrowingText] = []
-        self.group: PrefixGroup | None = None
+        self.waiting = list(range(len(suffixes)))
+        self.results: dict[int, Completion | RequestError] = {}
+        self.prefix: list[tuple[Tensor, Tensor]] | None = None
 
-    def open_rows(self) -> list[int]:
+
+@dataclass(slots=True)
+class _Rows:
+    """Suffixes of one video that began together, and their texts."""
+
+    job: _Job
+    numbers: list[int]
+    texts: list[GrowingText]
+    group: PrefixGroup
+
+    def open(self) -> list[int]:
         return [row for row, text in enumerate(self.texts) if not text.finish_reason]
 
 
 class TransformersEngine:
-    """Runs in one thread of its own; calls from an event loop overlap."""
+    """Runs in one thread of its own; calls from an event loop overlap.
+
+    When a GPU has too little memory, half as many requests are under way from then on; those that
+    were are begun again, and give the same texts.
+    """
 
     def __init__(
         self,
         llava: Llava,
         tokenizer: PromptTokenizer,
         rope_scaling: RopeScaling | None = None,
+        most: InFlight | None = None,
     ) -> None:
+        most = most or InFlight()
+        self._max_rows, self._max_videos = most.num_requests, most.num_videos
         self._llava = llava
         self._tokenizer = tokenizer
         self._language_model = llava.model.model.language_model
@@ -65,8 +88,9 @@ class TransformersEngine:
             self._rope = DynamicRope(self._language_model.config, rope_scaling.factor)
             self._language_model.rotary_emb = self._rope
         self._end_ids = llava.end_ids
-        self._waiting: queue.Queue[_Job] = queue.Queue()
-        self._under_way: list[_Job] = []
+        self._arriving: queue.Queue[_Job] = queue.Queue()
+        self._waiting: deque[_Job] = deque()
+        self._under_way: list[_Rows] = []
         threading.Thread(target=self._run, name="engine", daemon=True).start()
 
     async def complete(
@@ -75,7 +99,7 @@ class TransformersEngine:
         shared = self._sharing(len(prefix_LW), suffixes)
         jobs = [_Job(prefix_LW, [suffixes[i] for i in indices], generation) for indices in shared]
         for job in jobs:
-            self._waiting.put(job)
+            self._arriving.put(job)
         results: dict[int, Completion | RequestError] = {}
         for indices, job in zip(shared, jobs, strict=True):
             done = await asyncio.wrap_future(job.future)
@@ -91,84 +115,160 @@ class TransformersEngine:
             groups.setdefault(beyond, []).append(index)
         return list(groups.values())
 
-    @torch.inference_mode()
     def _run(self) -> None:
         while True:
-            self._take_in()
-            try:
-                self._decode_step()
-            except RuntimeError as error:  # such as out of memory: each caller decides
-                for job in self._under_way:
-                    job.future.set_exception(error)
-                self._under_way = []
-            for job in self._under_way:
-                if not job.open_rows():
-                    job.future.set_result([text.completion(self._tokenizer) for text in job.texts])
-            self._under_way = [job for job in self._under_way if job.open_rows()]
+            self._turn()
+
+    @torch.inference_mode()
+    def _turn(self) -> None:
+        """Takes in what there is room for, and one decode step."""
+        self._take_in()
+        out_of_memory = None
+        try:
+            self._decode_step()
+        except torch.OutOfMemoryError as error:
+            out_of_memory = first_line(error)
+        except RuntimeError as error:  # each caller decides
+            for job in {rows.job for rows in self._under_way}:
+                self._give_up(job, error)
+        if out_of_memory is not None:  # the error is gone, and what its frames held
+            self._make_room(out_of_memory)
+        self._hand_over()
 
     def _take_in(self) -> None:
-        """Begins jobs that wait while there is room; waits for one if nothing is under way."""
-        while True:
-            try:
-                job = self._waiting.get(block=not self._under_way)
-            except queue.Empty:
+        """Begins requests that wait while there is room; waits if nothing is under way."""
+        while (room := self._max_rows - sum(len(rows.open()) for rows in self._under_way)) > 0:
+            if not self._waiting:
+                try:
+                    self._waiting.append(self._arriving.get(block=not self._under_way))
+                except queue.Empty:
+                    return
+            job = self._waiting[0]
+            num_videos = len({rows.job for rows in self._under_way})
+            if job.prefix is None and num_videos >= self._max_videos:
                 return
+            numbers = job.waiting[:room]
+            out_of_memory = None
             try:
-                self._begin(job)
+                self._under_way.append(self._begin(job, numbers))
+            except torch.OutOfMemoryError as error:
+                out_of_memory = first_line(error)
             except RuntimeError as error:
-                job.future.set_exception(error)
+                self._give_up(job, error)
                 continue
-            self._under_way.append(job)
-            num_rows = sum(len(job.open_rows()) for job in self._under_way)
-            if num_rows >= _MAX_ROWS or len(self._under_way) >= _MAX_VIDEOS:
-                return
+            if out_of_memory is not None:
+                self._make_room(out_of_memory, beginning=(job, numbers))
+                self._hand_over()
+                continue
+            job.waiting = job.waiting[room:]
+            if not job.waiting:
+                self._waiting.popleft()
 
-    def _begin(self, job: _Job) -> None:
-        """Computes the prefix and the first token of each suffix."""
-        cache = DynamicCache()
-        lengths = [len(suffix.token_ids) for suffix in job.suffixes]
-        if self._rope is not None:
-            self._rope.lengths_R = torch.tensor(
-                [len(job.prefix_LW) + max(lengths)], device=self._llava.device
-            )
-        self._language_model(inputs_embeds=job.prefix_LW[None], past_key_values=cache)
-        job.group = PrefixGroup(
-            prefix=[(layer.keys[0], layer.values[0]) for layer in cache.layers],
-            num_rows=len(job.suffixes),
+    def _begin(self, job: _Job, numbers: list[int]) -> _Rows:
+        """Computes the prefix if it isn't there, and the first token of some suffixes."""
+        suffixes = [job.suffixes[number] for number in numbers]
+        lengths = [len(suffix.token_ids) for suffix in suffixes]
+        if job.prefix is None:
+            cache = DynamicCache()
+            if self._rope is not None:
+                self._rope.lengths_R = torch.tensor(
+                    [len(job.prefix_LW) + max(lengths)], device=self._llava.device
+                )
+            self._language_model(inputs_embeds=job.prefix_LW[None], past_key_values=cache)
+            job.prefix = [(layer.keys[0], layer.values[0]) for layer in cache.layers]
+        group = PrefixGroup(
+            prefix=job.prefix,
+            num_rows=len(suffixes),
             capacity=max(lengths) + job.generation.max_new_tokens,
         )
-        job.texts = [GrowingText(s, job.generation, self._end_ids) for s in job.suffixes]
+        texts = [GrowingText(suffix, job.generation, self._end_ids) for suffix in suffixes]
         longest, device = max(lengths), self._llava.device
-        padded = [s.token_ids + [0] * (longest - len(s.token_ids)) for s in job.suffixes]
+        padded = [s.token_ids + [0] * (longest - len(s.token_ids)) for s in suffixes]
         steps = torch.arange(longest, device=device)
         lengths_B = torch.tensor(lengths, device=device)
-        positions_BS = steps.where(steps < lengths_B[:, None], job.group.capacity)
+        positions_BS = steps.where(steps < lengths_B[:, None], group.capacity)
         rows_B = torch.arange(len(lengths), device=device)
-        group_step = GroupStep(job.group, rows_B, positions_BS)
+        group_step = GroupStep(group, rows_B, positions_BS)
         states = self._forward(torch.tensor(padded, device=device), [group_step])
-        self._grow(job.texts, states[rows_B, lengths_B - 1])
+        self._grow(texts, states[rows_B, lengths_B - 1])
+        return _Rows(job, numbers, texts, group)
 
     def _decode_step(self) -> None:
         """One more token for every open row of every video."""
         device = self._llava.device
         texts, group_steps, ids = [], [], []
-        for job in self._under_way:
-            rows = job.open_rows()
-            if not rows or job.group is None:
+        for rows in self._under_way:
+            if not (numbers := rows.open()):
                 continue
-            texts += [job.texts[row] for row in rows]
-            ids += [job.texts[row].last_id for row in rows]
-            positions = [[job.texts[row].num_positions - 1] for row in rows]
+            open_texts = [rows.texts[row] for row in numbers]
+            texts += open_texts
+            ids += [text.last_id for text in open_texts]
+            positions = [[text.num_positions - 1] for text in open_texts]
             group_steps.append(
                 GroupStep(
-                    job.group,
-                    torch.tensor(rows, device=device),
+                    rows.group,
+                    torch.tensor(numbers, device=device),
                     torch.tensor(positions, device=device),
                 )
             )
         if texts:
             states = self._forward(torch.tensor(ids, device=device)[:, None], group_steps)
             self._grow(texts, states[:, -1])
+
+    def _hand_over(self) -> None:
+        """Gives the finished texts to their jobs, and the finished jobs to their callers."""
+        jobs = {rows.job for rows in self._under_way} | set(self._waiting)
+        for rows in self._under_way:
+            self._keep_finished(rows)
+        self._under_way = [rows for rows in self._under_way if rows.open()]
+        still_there = {rows.job for rows in self._under_way}
+        for job in jobs:
+            if job not in still_there and not job.waiting:
+                job.prefix = None
+            if len(job.results) == len(job.suffixes):
+                job.future.set_result([job.results[n] for n in range(len(job.suffixes))])
+        self._waiting = deque(job for job in self._waiting if not job.future.done())
+
+    def _keep_finished(self, rows: _Rows) -> None:
+        for number, text in zip(rows.numbers, rows.texts, strict=True):
+            if text.finish_reason and number not in rows.job.results:
+                rows.job.results[number] = text.completion(self._tokenizer)
+
+    def _give_up(self, job: _Job, error: RuntimeError) -> None:
+        self._under_way = [rows for rows in self._under_way if rows.job is not job]
+        self._waiting = deque(other for other in self._waiting if other is not job)
+        job.future.set_exception(error)
+
+    def _make_room(self, message: str, beginning: tuple[_Job, list[int]] | None = None) -> None:
+        """Drops all caches and halves what may be under way; a request that was alone fails."""
+        tried: dict[_Job, list[int]] = {}
+        for rows in self._under_way:
+            self._keep_finished(rows)
+            tried.setdefault(rows.job, []).extend(rows.numbers[row] for row in rows.open())
+            rows.job.prefix = None
+        if beginning is not None:
+            job, numbers = beginning
+            job.prefix = None
+            tried.setdefault(job, []).extend(numbers)
+        self._under_way = []
+        for job, numbers in reversed(tried.items()):
+            job.waiting = sorted({*job.waiting, *numbers})
+            if job not in self._waiting:
+                self._waiting.appendleft(job)
+        num_rows = sum(map(len, tried.values()))
+        if num_rows == 1:
+            ((job, (number,)),) = tried.items()
+            job.waiting.remove(number)
+            job.results[number] = RequestError("out_of_memory", message)
+        self._max_rows = max(1, min(self._max_rows, num_rows) // 2)
+        self._max_videos = max(1, min(self._max_videos, len(tried)) // 2)
+        logger.warning(
+            "the GPU's memory did not suffice: at most %d requests of %d videos are under way now",
+            self._max_rows,
+            self._max_videos,
+        )
+        if self._llava.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _forward(self, ids_RS: Tensor, group_steps: list[GroupStep]) -> Tensor:
         """(R, S, W), the last states of inputs behind their prefixes."""

@@ -18,6 +18,7 @@ import ray
 from sfray.config import ResourcesSpec
 from sfray.errors import SpecError
 from sfray.model.checkpoint import check_checkpoint, pinned
+from sfray.model.memory import ITEMS_IN_FLIGHT
 from sfray.pipeline.actors import AnswerStage, DecodeStage, Stages
 from sfray.pipeline.cluster import (
     ClusterShare,
@@ -27,9 +28,9 @@ from sfray.pipeline.cluster import (
     disconnect,
     share_of,
 )
+from sfray.pipeline.gpu_share import with_gpu_share
 from sfray.pipeline.plan import JobPlan
 from sfray.pipeline.prediction import Capacity, ClipTimes, Measured, shares_of_time
-from sfray.pipeline.ray_data import MODEL_ITEMS_IN_FLIGHT
 from sfray.pipeline.run import plan_stages
 from sfray.pipeline.work_items import clip_starts, work_item_blocks
 from sfray.records import DecodedItem, WorkItem, work_item_from_row
@@ -70,12 +71,14 @@ def measure(
     spec = plan.spec.model_copy(update={"model": pinned(plan.spec.model)})
     if stages is None:
         check_checkpoint(spec, plan.num_visual_tokens + spec.generation.max_new_tokens)
-        stages = plan_stages(replace(plan, spec=spec))
     blocks = work_item_blocks(requests, plan.requests.passthrough, 1, attempt=1)
     items = [work_item_from_row(block.to_pylist()[0]) for block in blocks]
     began = time.monotonic()
     connected = connect(address)
     try:
+        if stages is None:
+            spec = with_gpu_share(spec, plan.profile)
+            stages = plan_stages(replace(plan, spec=spec))
         share = cluster_share(spec.resources)
         wanted = _capacity(spec.resources, capacity)
         if (wanted.num_gpus > 0) != (share.model_gpus > 0):
@@ -113,7 +116,7 @@ def _measure(items: list[WorkItem], stages: Stages, share: ClusterShare, began: 
     replica = _Replica.options(  # type: ignore[attr-defined]
         num_cpus=share.model_cpus,
         num_gpus=share.model_gpus,
-        max_concurrency=MODEL_ITEMS_IN_FLIGHT,
+        max_concurrency=ITEMS_IN_FLIGHT,
         runtime_env={"env_vars": share.model_env},
     ).remote(stages.make_answer)
     try:

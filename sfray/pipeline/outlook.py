@@ -11,12 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 from sfray.config import JobSpec
+from sfray.model.memory import GIB, InFlight, memory_need
 from sfray.pipeline.plan import JobPlan, make_plan, prompt_tokenizer
 from sfray.pipeline.work_items import clip_starts
 from sfray.storage.folders import open_folder
 from sfray.storage.partitioning import check_output
 from sfray.storage.read_results import read_progress
 
+# Of the GPUs that people have most.
+_GPU_SIZES = (24, 48, 80)
 # Prompts are alike but for their questions: the longest of them tell the rest.
 _PROMPTS_MEASURED = 256
 
@@ -60,11 +63,30 @@ class Outlook:
         table.add_row("failed for good", str(self.num_failed_for_good))
         table.add_row("to do", f"{self.num_to_do} requests on {self.num_videos_to_do} videos")
         table.add_row("tokens a request", self._tokens())
+        table.add_row("memory a replica", self._memory())
+        for size in _GPU_SIZES:
+            table.add_row(f"on a GPU of {size} GiB", self._fitting(size))
         table.add_row("fingerprint", self.plan.run.fingerprint)
         table.add_row("output", spec.output.log_uri)
         console.print(table)
         for code, (number, example) in self.problems.items():
             console.print(f"problem: {number} rows are {code}, such as: {example}", markup=False)
+
+    def _memory(self) -> str:
+        need = memory_need(self.plan.spec, self.plan.profile)
+        one = need.total(InFlight(1, 1))
+        return f"{need.weights / GIB:.1f} GiB weights, {one / GIB:.1f} GiB with one request"
+
+    def _fitting(self, size: int) -> str:
+        need = memory_need(self.plan.spec, self.plan.profile)
+        num_replicas = need.replicas_on(size * GIB)
+        most = need.fitting(size * GIB / num_replicas) if num_replicas else None
+        if most is None:
+            return "too small"
+        return (
+            f"replicas: {num_replicas}, each up to {most.num_requests} requests of "
+            f"{most.num_videos} videos at once"
+        )
 
     def _tokens(self) -> str:
         answer = self.plan.spec.generation.max_new_tokens

@@ -23,6 +23,7 @@ from ray.util.annotations import RayDeprecationWarning
 
 from sfray import errors
 from sfray.errors import RunError
+from sfray.model.memory import ITEMS_IN_FLIGHT
 from sfray.pipeline.actors import AnswerActor, Board, DecodeActor, Stages
 from sfray.pipeline.cluster import NODE_GROUP_LABEL, ClusterShare
 from sfray.pipeline.logs import log_format
@@ -30,9 +31,6 @@ from sfray.records import RunIdentity
 from sfray.storage.uris import redact_text
 from sfray.telemetry.stage_load import ANSWER_STAGE, DECODE_STAGE, StageLoad, StageState
 
-# Work items in flight in one model replica: enough that decode steps of many videos share
-# batches, few enough that their frames (17 MB for 50 frames of 336 x 336) stay small.
-MODEL_ITEMS_IN_FLIGHT = 16
 # An actor that dies is started again this often, and a task that was on it is tried once more;
 # beyond that its rows are lost to Ray Data, and the run accounts for them by id.
 _MAX_ACTOR_RESTARTS = 3
@@ -253,8 +251,8 @@ def _dataset(
             compute=ActorPoolStrategy(
                 min_size=share.model_actors[0],
                 max_size=share.model_actors[1],
-                max_concurrent_calls_per_actor=MODEL_ITEMS_IN_FLIGHT,
-                max_tasks_in_flight_per_actor=MODEL_ITEMS_IN_FLIGHT,
+                max_concurrent_calls_per_actor=ITEMS_IN_FLIGHT,
+                max_tasks_in_flight_per_actor=ITEMS_IN_FLIGHT,
             ),
             fn_constructor_args=(stages.make_answer, board, passthrough, run, log_format()),
             num_cpus=share.model_cpus,

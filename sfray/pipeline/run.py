@@ -6,6 +6,7 @@ import json
 import logging
 import signal
 from collections import Counter, deque
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -20,6 +21,7 @@ from sfray.model.checkpoint import check_checkpoint, pinned
 from sfray.model.presets import ModelProfile, resolve_sampling_and_pooling
 from sfray.pipeline.actors import Stages
 from sfray.pipeline.cluster import ClusterShare, cluster_share, connect, disconnect
+from sfray.pipeline.gpu_share import with_gpu_share
 from sfray.pipeline.logs import run_logged
 from sfray.pipeline.metrics_export import RunMetrics
 from sfray.pipeline.plan import JobPlan, make_plan
@@ -109,7 +111,6 @@ def run_job(
                 check_checkpoint(
                     plan.spec, plan.num_visual_tokens + plan.spec.generation.max_new_tokens
                 )
-                stages = plan_stages(plan)
             run.log_what_is_asked()
             with make_display(console) as display:
                 run.answer_all(stages, display, address)
@@ -184,14 +185,18 @@ class _Run:
         requests = self._pending.drop_columns("fetch_uri")
         self._log.write_run_file(run_id, "requests.parquet", requests)
 
-    def answer_all(self, stages: Stages, display: Display, address: str | None) -> None:
+    def answer_all(self, stages: Stages | None, display: Display, address: str | None) -> None:
         """Two rounds in bulk, then what was lost twice one video at a time.
 
         What was lost alone in a run before stays out of the bulk.
         """
         connected = connect(address)
         try:
-            share = cluster_share(self._plan.spec.resources)
+            spec = self._plan.spec
+            if stages is None:
+                spec = with_gpu_share(spec, self._plan.profile)
+                stages = plan_stages(replace(self._plan, spec=spec))
+            share = cluster_share(spec.resources)
             self._metrics = RunMetrics(self._plan.spec.name, self._plan.run.run_id)
             if share.model_gpus == 0:
                 logger.info("no GPU in this cluster: the model runs on the CPU")

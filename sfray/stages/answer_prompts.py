@@ -12,7 +12,7 @@ from torch import Tensor
 from sfray.config import JobSpec
 from sfray.errors import RequestError
 from sfray.model.checkpoint import checkpoint_folder
-from sfray.model.engine import Completion, Suffix
+from sfray.model.engine import Completion, Suffix, first_line
 from sfray.model.engines import load_engine
 from sfray.model.presets import model_profile, resolve_sampling_and_pooling
 from sfray.model.prompt_tokens import PromptTokenizer
@@ -38,7 +38,7 @@ class AnswerPrompts:
         self._template = load_template(spec.template, self._profile.chat_format, spec.task)
         folder = checkpoint_folder(spec.model)
         self._tokenizer = PromptTokenizer.from_folder(folder)
-        self._llava, self._engine = load_engine(folder, spec.model, self._profile, spec.resources)
+        self._llava, self._engine = load_engine(folder, spec, self._profile)
 
     async def __call__(self, decoded: DecodedItem) -> list[Outcome]:
         """An outcome for each request of the item, in their order."""
@@ -136,7 +136,7 @@ def _seed(seed: int, request_id: str) -> int:
 
 def _engine_error(error: RuntimeError) -> RequestError:
     code = "out_of_memory" if isinstance(error, torch.OutOfMemoryError) else "engine_error"
-    return RequestError(code, (str(error).strip().splitlines() or [type(error).__name__])[0])
+    return RequestError(code, first_line(error))
 
 
 def _no_reason() -> RequestFailure:

@@ -56,7 +56,7 @@ def plain_states(model: torch.nn.Module, embeddings: Tensor, ids: list[int]) -> 
 def test_suffixes_of_several_videos_see_what_they_would_see_alone(
     config: PreTrainedConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sfray.model.shared_prefix._MAX_SCORES", 64)  # several products each
+    monkeypatch.setattr("sfray.model.shared_prefix.MAX_SCORES", 64)  # several products each
     model = language_model(config)
     steps, expected, padded = [], [], []
     for number, suffixes in enumerate(SUFFIXES):

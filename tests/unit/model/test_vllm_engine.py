@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 
-from sfray.config import GenerationSpec, ModelSpec, ResourcesSpec, StorageSpec
+from sfray.config import GenerationSpec, ModelSpec, StorageSpec, parse_job_spec
 from sfray.errors import CheckpointError, EngineLostError, RequestError
 from sfray.model.engine import Completion, Suffix
 from sfray.model.engines import load_engine
@@ -19,18 +19,25 @@ from tests.engines import CHECKPOINT, llava
 
 PREFIX = torch.randn(20, 128, generator=torch.Generator().manual_seed(0))
 PROFILE = model_profile(ModelSpec(id=str(CHECKPOINT)), StorageSpec())
-SPEC = ModelSpec(id=str(CHECKPOINT), engine="vllm", dtype="float32")
+SPEC = parse_job_spec(
+    {
+        "manifest": {"uri": "unused"},
+        "task": "qa",
+        "model": {"id": str(CHECKPOINT), "engine": "vllm", "dtype": "float32"},
+        "output": {"uri": "unused"},
+    }
+)
 
 
 def test_without_vllm_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sfray.model.engines.find_spec", lambda _: None)
     with pytest.raises(CheckpointError, match="install sfray\\[vllm\\]"):
-        load_engine(CHECKPOINT, SPEC, PROFILE, ResourcesSpec())
+        load_engine(CHECKPOINT, SPEC, PROFILE)
 
 
 def test_one_request_too_long_and_then_the_death_of_the_engine() -> None:
     pytest.importorskip("vllm")
-    vision, engine = load_engine(CHECKPOINT, SPEC, PROFILE, ResourcesSpec())
+    vision, engine = load_engine(CHECKPOINT, SPEC, PROFILE)
     assert len(vision.model.model.language_model.layers) == 0
     frames = torch.randint(0, 255, (3, 336, 336, 3), dtype=torch.uint8).numpy()
     assert torch.equal(
