@@ -64,6 +64,10 @@ class _Running:
     network_isolated: bool
 
 
+class _KilledError(RequestError):
+    """The child was ended from outside: nothing that a decoder does ends it so."""
+
+
 class Sandbox:
     """One child process at a time, replaced when it dies, hangs or has served its files.
 
@@ -146,15 +150,21 @@ class Sandbox:
         os.close(self._frames_fd)
 
     def _run(self, source: ByteSource, request: dict[str, Any]) -> dict[str, Any]:
-        if self._num_files >= self._decode.files_per_process:
-            self._stop_child()
-        child = self._child or self._start()
-        self._num_files += 1
         fields = request | {
             "size": source.size,
             "max_frame_pixels": self._decode.max_frame_pixels,
             "cpu_seconds": self._decode.timeout_seconds,
         }
+        try:
+            return self._ask_child(source, fields)
+        except _KilledError:
+            # Perhaps by a host short of memory, on which other work weighs as much: the file is
+            # to blame if it happens again.
+            return self._ask_child(source, fields)
+
+    def _ask_child(self, source: ByteSource, fields: dict[str, Any]) -> dict[str, Any]:
+        child = self._ready_child()
+        self._num_files += 1
         try:
             return _result(self._converse(child, source, fields))
         except TimeoutError as error:
@@ -166,6 +176,15 @@ class Sandbox:
             ) from error
         except ChannelError as error:
             raise self._obituary(child) from error
+
+    def _ready_child(self) -> _Running:
+        """A child that lives and has files left; no file is to blame for one that died waiting."""
+        if self._child and (
+            self._num_files >= self._decode.files_per_process
+            or self._child.process.poll() is not None
+        ):
+            self._stop_child()
+        return self._child or self._start()
 
     def _converse(self, child: _Running, source: ByteSource, fields: dict[str, Any]) -> Message:
         """The child's last word on a request, bytes given as it asks for them."""
@@ -261,7 +280,8 @@ class Sandbox:
         if any(words in tail for words in _OUT_OF_MEMORY):
             text = "decoding exceeded its limit of memory (decode.max_memory_bytes)"
             return RequestError("decode_out_of_memory", text)
-        return RequestError("decode_crashed", f"the decoder's process {_how(status)}")
+        kind = _KilledError if status == -signal.SIGKILL else RequestError
+        return kind("decode_crashed", f"the decoder's process {_how(status)}")
 
 
 def _result(message: Message) -> dict[str, Any]:

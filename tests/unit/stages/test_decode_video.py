@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,13 +138,21 @@ def test_probe_tells_facts_or_raises(stage: DecodeVideo, tmp_path: Path) -> None
     assert raised.value.code == "not_found"
 
 
-def test_a_crash_costs_its_file_only(stage: DecodeVideo) -> None:
+def test_a_crash_costs_its_file_only(stage: DecodeVideo, monkeypatch: pytest.MonkeyPatch) -> None:
     assert stage(item(VIDEO)).failure is None
     pid = stage._sandbox.child_pid
     assert pid is not None
-    os.kill(pid, signal.SIGSEGV)
-    time.sleep(0.1)
-    assert failure_code(stage(item(VIDEO))) == "decode_crashed"
+    receive = stage._sandbox._receive
+
+    def receive_of_the_dying(*args: Any) -> Any:
+        os.kill(pid, signal.SIGSEGV)
+        os.kill(pid, signal.SIGCONT)
+        return receive(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage._sandbox, "_receive", receive_of_the_dying)
+        os.kill(pid, signal.SIGSTOP)  # so that it can't answer before
+        assert failure_code(stage(item(VIDEO))) == "decode_crashed"
     assert stage(item(VIDEO)).failure is None
 
 

@@ -107,12 +107,33 @@ def test_a_child_serves_many_files_and_is_then_replaced() -> None:
 def test_a_child_killed_in_mid_decode(sandbox: Sandbox, number: int, words: str) -> None:
     sandbox.probe(Source(VIDEO))
     killed = pid_of(sandbox)
-    source = Source(VIDEO, by_range=True, on_read=lambda: os.kill(killed, number))
+    source = Source(VIDEO, by_range=True, on_read=lambda: os.kill(pid_of(sandbox), number))
     with pytest.raises(RequestError, match=words) as raised:
         sandbox.probe(source)
     assert raised.value.code == "decode_crashed"
     assert sandbox.probe(Source(VIDEO))["num_frames"] == 7
     assert pid_of(sandbox) != killed
+
+
+def test_a_child_that_is_killed_once_costs_nothing(sandbox: Sandbox) -> None:
+    """Such as by a host without memory, which may well be another process's doing."""
+    sandbox.probe(Source(VIDEO))
+    killed = [pid_of(sandbox)]
+    source = Source(
+        VIDEO,
+        by_range=True,
+        on_read=lambda: os.kill(killed.pop(), signal.SIGKILL) if killed else None,
+    )
+    assert sandbox.probe(source)["num_frames"] == 7
+    assert killed == []
+
+
+def test_a_child_that_died_between_two_files_costs_nothing(sandbox: Sandbox) -> None:
+    sandbox.probe(Source(VIDEO))
+    died = pid_of(sandbox)
+    os.kill(died, signal.SIGSEGV)
+    assert wait_for(lambda: not is_running(died))
+    assert sandbox.probe(Source(VIDEO))["num_frames"] == 7
 
 
 def test_a_child_that_hangs_is_killed() -> None:
