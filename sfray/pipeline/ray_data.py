@@ -231,7 +231,7 @@ def _dataset(
     decode = type(DECODE_STAGE, (DecodeActor,), {})
     answer = type(ANSWER_STAGE, (AnswerActor,), {})
     return (
-        ray.data.from_arrow(blocks)
+        ray.data.from_blocks(blocks)  # `from_arrow` would start a task for each of them
         .map_batches(
             decode,
             batch_size=1,

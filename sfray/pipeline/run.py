@@ -384,7 +384,9 @@ class _Run:
 def _without(table: pa.Table, ids: pa.ChunkedArray | pa.Array | None) -> pa.Table:
     if ids is None:
         return table
-    return table.filter(pc.invert(pc.is_in(table["request_id"], value_set=ids)))
+    gone = pc.is_in(table["request_id"], value_set=ids)
+    # A new job keeps the planned table as it is, the largest thing that the driver holds.
+    return table.filter(pc.invert(gone)) if pc.any(gone).as_py() else table
 
 
 def _ids_of(table: pa.Table) -> set[str]:

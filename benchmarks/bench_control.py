@@ -1,0 +1,281 @@
+"""What the machinery around the stages costs: jobs without pixels or a model.
+
+    python -m benchmarks.bench_control [--row REQUESTS] [--folder FOLDER] [--results FOLDER]
+        [--written] [--note WORDS]
+
+A row is a job of so many videos with one caption each, in four steps, each in a process of its
+own: 99 % of a new job, the rest, once more when there is nothing left to do, and `sfray verify`
+of it all. With `--written` the first 99 % are written to the log without Ray, which takes minutes
+where running them takes an hour: what such a row says of resuming is the same. Times are of the
+wall, processor seconds are the driver's own. A row replaces that of the same size in the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.instant_stages import CAPTION_TEXT, InstantStages
+from benchmarks.processor import processor
+from sfray.config import JobSpec, parse_job_spec
+from sfray.pipeline.plan import make_plan
+from sfray.pipeline.run import run_job
+from sfray.records import outcomes_schema
+from sfray.storage.results_log import ResultsLog
+from sfray.storage.verify import verify
+
+SIZES = (10_000, 100_000, 1_000_000)
+PROMPT = "Describe what the camera of {source} shows in this clip, in one or two sentences."
+DONE_SHARE = 0.99
+
+
+def write_manifest(path: Path, num_videos: int) -> None:
+    """One row a video, names as long as those of real corpora."""
+    names = [f"clips/2026/{n % 1000:03d}/{n:010d}.mp4" for n in range(num_videos)]
+    sources = [f"camera {n % 100}" for n in range(num_videos)]
+    pq.write_table(pa.table({"video_uri": names, "source": sources}), path)
+
+
+def job(folder: Path) -> JobSpec:
+    return parse_job_spec(
+        {
+            "name": "control",
+            "manifest": {"uri": str(folder / "manifest.parquet"), "passthrough": ["source"]},
+            "task": "caption",
+            "prompts": [{"prompt_id": "caption", "text": PROMPT}],
+            "model": {"id": "demo"},
+            "output": {"uri": str(folder / "output")},
+        }
+    )
+
+
+# The steps of a row: each does its part in this process and tells what came of it.
+
+
+def run_first(folder: Path) -> dict[str, float]:
+    """Most of a new job."""
+    num_requests = pq.read_metadata(folder / "manifest.parquet").num_rows
+    return _run(folder, round(num_requests * DONE_SHARE))
+
+
+def write_first(folder: Path) -> dict[str, float]:
+    """The same share of answers, of the same size, written to the log by this process."""
+    spec = job(folder)
+    num_requests = pq.read_metadata(folder / "manifest.parquet").num_rows
+    plan = make_plan(spec, round(num_requests * DONE_SHARE))
+    passthrough, table = plan.requests.passthrough, plan.requests.table
+    schema = outcomes_schema(passthrough)
+    same = {
+        "text": CAPTION_TEXT,
+        "finish_reason": "stop",
+        "token_ids": list(range(40)),
+        "model_id": plan.run.model_id,
+        "run_id": plan.run.run_id,
+        "attempts": 1,
+        "frame_indices": [0, 1],
+        "frame_pts_seconds": [0.0, 0.1],
+    }
+    with ResultsLog.open(
+        spec.output.uri,
+        spec.storage,
+        passthrough=passthrough,
+        run_id=plan.run.run_id,
+        flush_rows=spec.output.flush_rows,
+        flush_seconds=spec.output.flush_seconds,
+    ) as log:
+        log.write_run_file(plan.run.run_id, "requests.parquet", table.drop_columns("fetch_uri"))
+        for low in range(0, table.num_rows, spec.output.flush_rows):
+            rows = table.slice(low, spec.output.flush_rows)
+            columns = [
+                rows[f.name]
+                if f.name in rows.column_names
+                else pa.repeat(pa.scalar(same.get(f.name), f.type), rows.num_rows)
+                for f in schema
+            ]
+            log.append(pa.table(columns, schema=schema))
+    return {"requests": 0}
+
+
+def run_again(folder: Path) -> dict[str, float]:
+    """What is left of the job."""
+    return _run(folder, None)
+
+
+def prove(folder: Path) -> dict[str, float]:
+    """Reads the output back."""
+    spec = job(folder)
+    report = verify(spec.output.uri, spec.storage)
+    if not report.ok:
+        raise SystemExit("; ".join(report.problems))
+    return {"requests": report.num_answered}
+
+
+def _run(folder: Path, limit: int | None) -> dict[str, float]:
+    first_call = folder / "first-call"
+    first_call.unlink(missing_ok=True)
+    began = time.time()
+    stages = InstantStages(first_call).stages()
+    summary = run_job(job(folder), limit=limit, address="local", stages=stages)
+    if summary.exit_code:
+        raise SystemExit(f"the run ended with exit code {summary.exit_code}")
+    first = float(first_call.read_text()) - began if first_call.exists() else time.time() - began
+    return {"requests": summary.num_answers, "seconds_to_first_video": first}
+
+
+STEPS: dict[str, Callable[[Path], dict[str, float]]] = {
+    "first": run_first,
+    "written": write_first,
+    "resume": run_again,
+    "nothing": run_again,
+    "verify": prove,
+}
+
+
+def measure_here(step: str, folder: Path) -> dict[str, float]:
+    """One step in this process, imports not counted in its times."""
+    began, used = time.perf_counter(), time.process_time()
+    told = STEPS[step](folder)
+    return told | {
+        "seconds": time.perf_counter() - began,
+        "cpu_seconds": time.process_time() - used,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def measure(step: str, folder: Path) -> dict[str, float]:
+    """One step in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.bench_control", "--measure", step, str(folder)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)  # noqa: S603 - our own
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def measure_row(num_requests: int, folder: Path, *, written: bool) -> dict[str, Any]:
+    """All steps of a job of so many requests, and what they leave behind."""
+    place = folder / f"control-{num_requests}"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    write_manifest(place / "manifest.parquet", num_requests)
+    load_before = os.getloadavg()[0]
+    names = ["written" if written else "first", "resume", "nothing", "verify"]
+    steps = {name: measure(name, place) for name in names}
+    parts = [path.stat().st_size for path in (place / "output" / "answers").iterdir()]
+    log = [path for path in (place / "output").rglob("*") if path.is_file()]
+    row = {
+        "requests": num_requests,
+        "steps": steps,
+        "num_parts": len(parts),
+        "largest_part_bytes": max(parts),
+        "manifest_bytes": (place / "manifest.parquet").stat().st_size,
+        "answers_bytes": sum(parts),
+        "output_bytes": sum(path.stat().st_size for path in log),
+        "load_before": load_before,
+        "load_after": os.getloadavg()[0],
+    }
+    shutil.rmtree(place)
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--row", type=int, action="append")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    parser.add_argument("--results", type=Path)
+    parser.add_argument("--written", action="store_true")
+    parser.add_argument("--note", default="")
+    parser.add_argument("--measure", nargs=2, metavar=("STEP", "FOLDER"), help=argparse.SUPPRESS)
+    told = parser.parse_args()
+    if told.measure:
+        print(json.dumps(measure_here(told.measure[0], Path(told.measure[1]))))
+        return
+    print(heading(), flush=True)
+    for num_requests in told.row or SIZES:
+        row = measure_row(num_requests, told.folder, written=told.written) | {"note": told.note}
+        print(line(row), flush=True)
+        if told.results:
+            save(row, told.results)
+
+
+def heading() -> str:
+    names = [
+        "requests",
+        "first 99 %, s",
+        "requests/s",
+        "driver, CPU s",
+        "driver, MB",
+        "resume: to the first video, s",
+        "all, s",
+        "CPU s",
+        "MB",
+        "nothing to do, s",
+        "CPU s",
+        "MB",
+        "verify, s",
+        "CPU s",
+        "MB",
+        "parts",
+        "largest, MB",
+        "output, MB",
+        "load",
+    ]
+    return "| " + " | ".join(names) + " |\n|" + "---|" * len(names)
+
+
+def line(row: dict[str, Any]) -> str:
+    steps = row["steps"]
+    first, resume = steps.get("first"), steps["resume"]
+    cells = [f"{row['requests']:,}"]
+    if first is None:
+        cells += [""] * 4
+    else:
+        rate = first["requests"] / first["seconds"]
+        cells += [f"{first['seconds']:.1f}", f"{rate:.0f}", *_driver(first)]
+    cells += [f"{resume['seconds_to_first_video']:.1f}"]
+    for name in ("resume", "nothing", "verify"):
+        cells += [f"{steps[name]['seconds']:.1f}", *_driver(steps[name])]
+    cells += [
+        str(row["num_parts"]),
+        f"{row['largest_part_bytes'] / 1e6:.2f}",
+        f"{row['output_bytes'] / 1e6:.1f}",
+        f"{row['load_before']:.0f} to {row['load_after']:.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _driver(step: dict[str, float]) -> list[str]:
+    return [f"{step['cpu_seconds']:.1f}", f"{step['peak_bytes'] / 1e6:.0f}"]
+
+
+def save(row: dict[str, Any], folder: Path) -> None:
+    """The table as JSON and Markdown, with where it comes from."""
+    day = datetime.now(UTC).date().isoformat()
+    path = folder / f"{day}-control.json"
+    about = {"date": day, "processor": processor(), "command": "python -m benchmarks.bench_control"}
+    before = json.loads(path.read_text())["rows"] if path.exists() else []
+    rows = [other for other in before if other["requests"] != row["requests"]] + [row]
+    rows.sort(key=lambda row: row["requests"])
+    path.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
+    notes = [f"{row['requests']:,}: {row['note']}" for row in rows if row["note"]]
+    text = "\n".join([heading(), *map(line, rows), "", *notes])
+    path.with_suffix(".md").write_text(
+        f"# What the machinery around the stages costs\n\n{about['processor']}, {day}; "
+        f"`{about['command']}`.\nInstant stages, one caption a video; `load` is the machine's load "
+        f"average before and after the row, other work included.\n\n{text.rstrip()}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
