@@ -25,9 +25,7 @@ _PATIENCE_SECONDS = 120
 @pytest.fixture(scope="module", autouse=True)
 def one_gpu() -> Iterator[None]:
     """Logical: Ray counts it, and nothing is computed on it."""
-    ray.init(
-        address="local", num_cpus=4, num_gpus=1, include_dashboard=False, log_to_driver=False
-    )
+    ray.init(address="local", num_cpus=4, num_gpus=1, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
