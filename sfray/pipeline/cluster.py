@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 from dataclasses import dataclass
 
 import ray
+from ray._private.utils import read_ray_address
 from ray.exceptions import AuthenticationError
 
 from sfray.config import ResourcesSpec
@@ -15,6 +17,8 @@ from sfray.errors import ClusterError, RunError
 
 # Set by Ray on every node that KubeRay or `ray up` makes.
 NODE_GROUP_LABEL = "ray.io/node-group"
+
+logger = logging.getLogger("sfray")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,9 @@ def connect(address: str | None) -> bool:
     """
     if ray.is_initialized():
         return False
+    if address is None and not os.environ.get("RAY_ADDRESS") and (gone := _left_behind()):
+        logger.info("the Ray cluster at %s is gone: a local one is started", gone)
+        address = "local"
     # Ray's native log repeats on the terminal what its files hold.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
@@ -67,6 +74,20 @@ def connect(address: str | None) -> bool:
     except (ConnectionError, ValueError) as error:
         raise ClusterError(f"no Ray cluster at {address!r}: {error}") from error
     return True
+
+
+def _left_behind() -> str | None:
+    """The address of this machine's last `ray start`, if nothing listens there any more: the file
+    that holds it outlives a killed cluster, and Ray would wait for it for minutes."""
+    address = read_ray_address()
+    if address is None:
+        return None
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError):
+        return address
+    return None
 
 
 def disconnect() -> None:

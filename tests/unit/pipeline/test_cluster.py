@@ -1,7 +1,10 @@
+import socket
+
 import pytest
 
 from sfray.config import ResourcesSpec
 from sfray.errors import RunError
+from sfray.pipeline import cluster
 from sfray.pipeline.cluster import NodeSize, share_of
 
 
@@ -89,3 +92,18 @@ def test_a_growing_cluster_has_gpus_when_it_shows_them(
     nodes: list[NodeSize], num_gpus: float
 ) -> None:
     assert share_of(resources(autoscaling=True), nodes).model_gpus == num_gpus
+
+
+def test_a_cluster_that_is_gone_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    joined: list[str | None] = []
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(cluster.ray, "init", lambda address, **_: joined.append(address))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr(cluster, "read_ray_address", lambda: address)
+        cluster.connect(None)  # it listens: Ray finds it by itself
+    cluster.connect(None)  # nobody listens any more
+    cluster.connect(address)  # whoever names it means it
+    monkeypatch.setattr(cluster, "read_ray_address", lambda: None)
+    cluster.connect(None)
+    assert joined == [None, "local", address, None]
