@@ -41,6 +41,7 @@ class Seen:
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     started = ray.init(
+        address="local",
         num_cpus=2,
         include_dashboard=True,  # it writes the service discovery file
         log_to_driver=False,
