@@ -19,6 +19,11 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.data._internal.logging import SessionFileHandler
+from ray.data._internal.logical.interfaces import LogicalPlan
+from ray.data._internal.logical.operators import FromBlocks
+from ray.data._internal.stats import DatasetStats
+from ray.data.block import BlockMetadataWithSchema
+from ray.data.dataset import MaterializedDataset
 from ray.util.annotations import RayDeprecationWarning
 
 from sfray import errors
@@ -79,9 +84,7 @@ class StageStream:
         with DataContext.current(context), warnings.catch_warnings():
             # Until 2.64 this is the way to say how often an actor restarts; the version is pinned.
             warnings.simplefilter("ignore", RayDeprecationWarning)
-            self._dataset = _dataset(
-                list(blocks), stages, share, run, passthrough, board=self._board
-            )
+            self._dataset = _dataset(blocks, stages, share, run, passthrough, board=self._board)
         self._thread = threading.Thread(target=self._read, args=(context,), daemon=True)
         self._thread.start()
 
@@ -220,7 +223,7 @@ def _observe(executor: StreamingExecutor, load: StageLoad) -> None:
 
 
 def _dataset(
-    blocks: list[pa.Table],
+    blocks: Iterable[pa.Table],
     stages: Stages,
     share: ClusterShare,
     run: RunIdentity,
@@ -231,7 +234,7 @@ def _dataset(
     decode = type(DECODE_STAGE, (DecodeActor,), {})
     answer = type(ANSWER_STAGE, (AnswerActor,), {})
     return (
-        ray.data.from_blocks(blocks)  # `from_arrow` would start a task for each of them
+        _source(blocks)
         .map_batches(
             decode,
             batch_size=1,
@@ -261,6 +264,19 @@ def _dataset(
             ray_remote_args_fn=_finite_restarts,
         )
     )
+
+
+def _source(blocks: Iterable[pa.Table]) -> ray.data.Dataset:
+    """What `ray.data.from_blocks` makes, with one block at a time in this process's memory;
+    `from_arrow` would start a task for each besides (internal paths of Ray Data, kept here)."""
+    refs, metadata = [], []
+    for block in blocks:
+        refs.append(ray.put(block))
+        metadata.append(BlockMetadataWithSchema.from_block(block))
+    stats = DatasetStats(metadata={"FromBlocks": metadata}, parent=None)
+    context = DataContext.get_current().copy()
+    plan = LogicalPlan(FromBlocks(refs, metadata), context)
+    return MaterializedDataset(plan, context, stats)
 
 
 def _finite_restarts() -> dict[str, int]:

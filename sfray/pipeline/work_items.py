@@ -23,13 +23,15 @@ def work_item_blocks(
         requests: sorted so that the requests of one clip are adjacent (`PlannedRequests.table`).
         attempt: which attempt at these requests this is, from 1.
     """
+    # One for all blocks: each would weigh more than the block's rows.
+    schema = work_items_schema(passthrough)
     starts = clip_starts(requests)
     bounds = np.append(starts, requests.num_rows)
     for first in range(0, len(starts), items_per_block):
         block_bounds = bounds[first : first + items_per_block + 1]
         low, high = int(block_bounds[0]), int(block_bounds[-1])
         rows = requests.slice(low, high - low).combine_chunks()
-        yield _block(rows, passthrough, block_bounds - low, attempt)
+        yield _block(rows, schema, passthrough, block_bounds - low, attempt)
 
 
 def clip_starts(requests: pa.Table) -> np.ndarray:
@@ -46,8 +48,9 @@ def clip_starts(requests: pa.Table) -> np.ndarray:
     return np.flatnonzero(changed)
 
 
-def _block(rows: pa.Table, passthrough: pa.Schema, bounds: np.ndarray, attempt: int) -> pa.Table:
-    schema = work_items_schema(passthrough)
+def _block(
+    rows: pa.Table, schema: pa.Schema, passthrough: pa.Schema, bounds: np.ndarray, attempt: int
+) -> pa.Table:
     request_type = schema.field("requests").type.value_type
     members = [rows[name].combine_chunks() for name in _REQUEST_FIELDS]
     if len(passthrough):
