@@ -9,7 +9,11 @@ VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_INSTALLED := $(VLLM_VENV)/.installed
 
-.PHONY: demo test check unit format schemas dashboard setup-vllm test-vllm clean
+AIRFLOW_VENV := .venv-airflow
+AIRFLOW_BIN := $(AIRFLOW_VENV)/bin
+AIRFLOW_INSTALLED := $(AIRFLOW_VENV)/.installed
+
+.PHONY: demo test check unit format schemas dashboard setup-vllm test-vllm test-airflow clean
 
 demo: $(INSTALLED)
 	$(BIN)/sfray demo --output demo-output
@@ -43,6 +47,10 @@ setup-vllm: $(VLLM_INSTALLED)
 test-vllm: $(VLLM_INSTALLED)
 	$(VLLM_BIN)/python -m pytest tests/unit/model tests/parity tests/integration/test_vllm_job.py
 
+# Airflow has an environment of its own; the job that it sends doesn't run there.
+test-airflow: $(AIRFLOW_INSTALLED)
+	$(AIRFLOW_BIN)/python -m pytest tests/airflow
+
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -57,5 +65,11 @@ $(VLLM_INSTALLED): pyproject.toml constraints-vllm.txt
 	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $(VLLM_INSTALLED)
 
+$(AIRFLOW_INSTALLED): constraints-airflow.txt
+	test -x $(AIRFLOW_BIN)/python || $(PYTHON) -m venv $(AIRFLOW_VENV)
+	$(AIRFLOW_BIN)/python -m pip install --quiet --upgrade pip
+	$(AIRFLOW_BIN)/python -m pip install --quiet -c constraints-airflow.txt apache-airflow-core apache-airflow-providers-standard pytest pytest-timeout
+	touch $(AIRFLOW_INSTALLED)
+
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) build demo-output
+	rm -rf $(VENV) $(VLLM_VENV) $(AIRFLOW_VENV) build demo-output

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from sfray.config import JobSpec, parse_job_spec
+from sfray.pipeline.shipment import JOB_FILE, pack
 from tests.unit.cluster.manifests import cluster_specs, nodes, objects
 
 KUBERNETES = "1.34"
@@ -88,6 +89,11 @@ def test_the_job_fits_the_groups_of_the_cluster() -> None:
         assert resources.model_replicas.max == by_name["gpu"]["maxReplicas"] / share
         cpus = int(decode["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"])
         assert resources.decode_workers.max <= decode["maxReplicas"] * cpus
+
+
+def test_the_job_can_be_sent_from_a_pod() -> None:
+    for job in shipped_jobs():
+        assert set(pack(job, shared_paths=False).files) == {JOB_FILE}
 
 
 def test_both_groups_grow_from_nothing() -> None:
