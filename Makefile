@@ -13,7 +13,7 @@ AIRFLOW_VENV := .venv-airflow
 AIRFLOW_BIN := $(AIRFLOW_VENV)/bin
 AIRFLOW_INSTALLED := $(AIRFLOW_VENV)/.installed
 
-.PHONY: demo test check unit format schemas dashboard setup-vllm test-vllm test-airflow clean
+.PHONY: demo test lint check unit format schemas dashboard setup-vllm test-vllm test-airflow clean
 
 demo: $(INSTALLED)
 	$(BIN)/sfray demo --output demo-output
@@ -21,12 +21,13 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest tests
 
-check: $(INSTALLED)
+lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest tests/unit
+
+check: lint unit
 
 unit: $(INSTALLED)
 	$(BIN)/python -m pytest tests/unit
@@ -49,7 +50,7 @@ test-vllm: $(VLLM_INSTALLED)
 
 # Airflow has an environment of its own; the job that it sends doesn't run there.
 test-airflow: $(AIRFLOW_INSTALLED)
-	$(AIRFLOW_BIN)/python -m pytest tests/airflow
+	$(AIRFLOW_BIN)/python -m pytest --noconftest tests/airflow
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import threading
@@ -244,17 +243,8 @@ def test_what_was_alone_when_the_driver_was_lost_is_tried_alone_again_but_not_fo
     assert summary.failures_by_code == ({} if answered else {"worker_lost": 2})
 
 
-@pytest.fixture
-def logging_as_before() -> Iterator[None]:
-    logger = logging.getLogger("sfray")
-    handlers, propagate = logger.handlers, logger.propagate
-    yield
-    configure_logs(LogFormat.TEXT)
-    logger.handlers, logger.propagate = handlers, propagate
-
-
 def test_driver_and_actors_log_events_that_name_the_run_and_no_secret(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], logging_as_before: None
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure_logs(LogFormat.JSON)
     summary = run(job(tmp_path, num_videos=3), Script(folder=tmp_path, missing=(v(1),), warns=True))

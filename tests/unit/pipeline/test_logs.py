@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,16 +10,6 @@ import pytest
 from sfray.pipeline.logs import LogFormat, configure_logs, logged_about, run_logged
 
 SIGNED = "s3://bucket/key.mp4?X-Amz-Signature=s3cret"
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    logger = logging.getLogger("sfray")
-    before = (logger.handlers, logger.level, logger.propagate)
-    yield
-    configure_logs(LogFormat.TEXT)
-    logger.handlers, level, logger.propagate = before
-    logger.setLevel(level)
 
 
 def events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

@@ -73,7 +73,6 @@ def test_a_terminal_of_80_columns_shows_all_of_it() -> None:
 def test_elsewhere_there_is_a_line_now_and_then(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("sfray"), "propagate", True)
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
     display = make_display(Console(file=io.StringIO()))
     assert isinstance(display, LineDisplay)

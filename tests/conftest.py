@@ -1,0 +1,21 @@
+"""What every test leaves as it was."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from sfray.pipeline.logs import LogFormat, configure_logs
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """A command run in the process of the tests takes sfray's log to itself."""
+    logger = logging.getLogger("sfray")
+    handlers, level, propagate = logger.handlers, logger.level, logger.propagate
+    yield
+    configure_logs(LogFormat.TEXT)
+    logger.handlers, logger.propagate = handlers, propagate
+    logger.setLevel(level)
