@@ -15,10 +15,10 @@ from contextlib import suppress
 
 import pyarrow as pa
 import ray
+from ray._private.log import PlainRayHandler
 from ray.data import ActorPoolStrategy, DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
-from ray.data._internal.logging import SessionFileHandler
 from ray.data._internal.logical.interfaces import LogicalPlan
 from ray.data._internal.logical.operators import FromBlocks
 from ray.data._internal.stats import DatasetStats
@@ -182,10 +182,13 @@ class _LostBlocks(logging.Handler):
 
 
 def _listen(lost: _LostBlocks) -> None:
-    """Hears of lost blocks, and keeps Ray Data's own words, tracebacks too, to its log file."""
+    """Hears of lost blocks, and keeps Ray Data's own words, tracebacks too, to its log file.
+
+    Handlers of others, such as an embedding program's, stay as they are.
+    """
     ray_data_logger = logging.getLogger("ray.data")
     for handler in ray_data_logger.handlers:
-        if not isinstance(handler, logging.FileHandler | SessionFileHandler | _LostBlocks):
+        if isinstance(handler, PlainRayHandler):
             handler.setLevel(logging.CRITICAL)
     ray_data_logger.addHandler(lost)
 
