@@ -1,7 +1,7 @@
 """What a process that decodes strangers' files may not do: set once, before it sees a byte.
 
-Best effort where the kernel or the container's rules forbid namespaces: then the network stays
-reachable for native code that was taken over; everything else holds everywhere.
+The network is out of reach by a namespace of its own and by the kernel's filter of system calls;
+in containers that forbid the one, the other holds.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import ctypes
 import os
 import resource
 import signal
+
+from sfray.video.system_calls import refuse_system_calls
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
@@ -33,6 +35,7 @@ def confine(*, parent_pid: int, max_memory_bytes: int) -> bool:
         os._exit(1)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     isolated = _leave_network()
+    isolated |= refuse_system_calls()
     for limit, value in (
         (resource.RLIMIT_AS, max_memory_bytes),
         (resource.RLIMIT_CORE, 0),

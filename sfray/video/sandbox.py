@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import mmap
 import os
 import signal
@@ -27,6 +28,8 @@ import numpy as np
 from sfray.config import DecodeSpec
 from sfray.errors import FAILURE_KINDS, RequestError, RunError
 from sfray.video.channel import Channel, ChannelError, Message
+
+logger = logging.getLogger(__name__)
 
 _START_SECONDS = 120
 # What a decoder may print before it dies; the end of it is looked at.
@@ -61,7 +64,6 @@ class _Running:
     process: subprocess.Popen[bytes]
     channel: Channel
     stderr: int
-    network_isolated: bool
 
 
 class _KilledError(RequestError):
@@ -92,11 +94,6 @@ class Sandbox:
     def child_pid(self) -> int | None:
         """The running child's process id."""
         return self._child.process.pid if self._child else None
-
-    @property
-    def is_cut_off(self) -> bool:
-        """Whether the running child has no network; false where the kernel forbids that."""
-        return self._child is not None and self._child.network_isolated
 
     def probe(self, source: ByteSource) -> dict[str, Any]:
         """The values of `VideoFacts`; raises `RequestError`."""
@@ -243,7 +240,7 @@ class Sandbox:
         channel = Channel(ours)
         channel.settimeout(_START_SECONDS)
         self._num_files = 0
-        self._child = _Running(process, channel, stderr, network_isolated=False)
+        running = self._child = _Running(process, channel, stderr)
         try:
             ready = channel.receive().fields
         except (ChannelError, TimeoutError) as error:
@@ -252,8 +249,12 @@ class Sandbox:
             self._stop_child()
             text = f"the decoding process can't be started: {last_words or 'no answer'}"
             raise RunError(text) from error
-        self._child = _Running(process, channel, stderr, bool(ready.get("network_isolated")))
-        return self._child
+        if not ready.get("network_isolated"):
+            logger.warning(
+                "this kernel has neither namespaces nor system call filters for decoding "
+                "processes: code that takes one over by a broken video could reach the network"
+            )
+        return running
 
     def _stop_child(self) -> None:
         if self._child is None:

@@ -195,10 +195,7 @@ def test_no_secret_reaches_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_child_has_no_network(sandbox: Sandbox) -> None:
     sandbox.probe(Source(VIDEO))
-    if not sandbox.is_cut_off:
-        pytest.skip("namespaces are forbidden here")
-    ours = Path("/proc/self/ns/net").readlink()
-    assert Path(f"/proc/{pid_of(sandbox)}/ns/net").readlink() != ours
+    assert "Seccomp:\t2\n" in Path(f"/proc/{pid_of(sandbox)}/status").read_text()
 
 
 def test_closing_leaves_nothing() -> None:
