@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,18 @@ from sfray.storage.compact import compact
 from sfray.storage.read_results import current_state
 from sfray.storage.verify import verify
 from tests.integration.fake_stages import Script
+from tests.integration.s3_server import S3Server
 
-LOCAL = StorageSpec()
 MISSING = "v3.mp4"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where outputs are written; manifests lie in the local folder."""
+
+    folder: Path
+    base: str
+    storage: StorageSpec
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,8 +49,16 @@ def local_ray() -> Iterator[None]:
     ray.shutdown()
 
 
-def job(folder: Path, output: str, partition: str | None = None) -> dict[str, Any]:
-    manifest = folder / "manifest.parquet"
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "local":
+        return Place(tmp_path, str(tmp_path), StorageSpec())
+    server: S3Server = request.getfixturevalue("s3_server")
+    return Place(tmp_path, f"s3://{server.new_bucket()}", server.storage)
+
+
+def job(place: Place, output: str, partition: str | None = None) -> dict[str, Any]:
+    manifest = place.folder / "manifest.parquet"
     if not manifest.exists():
         rows = [
             {"video_uri": f"v{video}.mp4", "question_id": f"q{n}", "question": f"what {n}"}
@@ -54,73 +72,75 @@ def job(folder: Path, output: str, partition: str | None = None) -> dict[str, An
         "model": {"id": "demo"},
         "resources": {"decode_workers": {"max": 1}},
         "limits": {"max_failure_ratio": 1.0},
-        "output": {"uri": str(folder / output), "partition": partition, "flush_rows": 5},
+        "output": {"uri": f"{place.base}/{output}", "partition": partition, "flush_rows": 5},
+        "storage": place.storage.model_dump(),
     }
 
 
-def run(folder: Path, output: str, partition: str | None) -> RunSummary:
-    spec = parse_job_spec(job(folder, output, partition))
-    return run_job(spec, stages=Script(folder=folder, missing=(MISSING,)).stages())
+def run(place: Place, output: str, partition: str | None) -> RunSummary:
+    spec = parse_job_spec(job(place, output, partition))
+    return run_job(spec, stages=Script(folder=place.folder, missing=(MISSING,)).stages())
 
 
-def states(output: str) -> dict[str, str]:
-    rows = current_state(output, LOCAL).to_pylist()
+def states(place: Place, output: str) -> dict[str, str]:
+    rows = current_state(f"{place.base}/{output}", place.storage).to_pylist()
     found = {row["request_id"]: row["text"] or row["code"] for row in rows}
     assert len(found) == len(rows)
     return found
 
 
-def spec_of(folder: Path, partition: str | None = None) -> JobSpec:
-    return parse_job_spec(job(folder, "halves", partition))
+def spec_of(place: Place, partition: str | None = None) -> JobSpec:
+    return parse_job_spec(job(place, "halves", partition))
 
 
-def test_two_partitions_at_the_same_time_are_one_output(tmp_path: Path) -> None:
+def test_two_partitions_at_the_same_time_are_one_output(place: Place) -> None:
     with ThreadPoolExecutor(2) as pool:
-        summaries = list(pool.map(lambda p: run(tmp_path, "halves", p), ("0/2", "1/2")))
+        summaries = list(pool.map(lambda p: run(place, "halves", p), ("0/2", "1/2")))
     assert all(summary.num_answers for summary in summaries)
     assert sum(summary.num_requests for summary in summaries) == 48
-    run(tmp_path, "whole", None)
-    halves, whole = str(tmp_path / "halves"), str(tmp_path / "whole")
-    assert states(halves) == states(whole)
+    run(place, "whole", None)
+    halves, storage = f"{place.base}/halves", place.storage
+    assert states(place, "halves") == states(place, "whole")
 
-    ids = make_plan(spec_of(tmp_path)).requests.table["request_id"]
-    report = verify(halves, LOCAL, ids)
+    ids = make_plan(spec_of(place)).requests.table["request_id"]
+    report = verify(halves, storage, ids)
     assert report.ok, report.problems
     assert (report.num_requested, report.num_answered, report.num_failed) == (48, 45, 3)
 
-    again = run(tmp_path, "halves", "1/2")
+    again = run(place, "halves", "1/2")
     assert (again.num_answers, again.num_done_before) == (0, again.num_requests)
-    assert outlook(spec_of(tmp_path, "0/2")).num_to_do == 0
+    assert outlook(spec_of(place, "0/2")).num_to_do == 0
     for other in ("0/3", None):
         with pytest.raises(SchemaError, match="in 2 partitions"):
-            run(tmp_path, "halves", other)
+            run(place, "halves", other)
         with pytest.raises(SchemaError, match="in 2 partitions"):
-            outlook(spec_of(tmp_path, other))
+            outlook(spec_of(place, other))
 
-    assert len(asked_rows(halves, LOCAL)) == 48
-    copied = compact(halves, str(tmp_path / "copy"), LOCAL)
+    assert len(asked_rows(halves, storage)) == 48
+    copied = compact(halves, f"{place.base}/copy", storage)
     assert (copied.num_copied, copied.proof.num_requested) == (48, 48)
-    assert states(str(tmp_path / "copy")) == states(whole)
+    assert states(place, "copy") == states(place, "whole")
     with pytest.raises(SpecError, match=r"2 partitions: retry them one by one, such as .*00000-of"):
-        retry_output(halves, LOCAL, (), False, None)
+        retry_output(halves, storage, (), False, None)
 
-    path = tmp_path / "job.yaml"
-    path.write_text(yaml.safe_dump(job(tmp_path, "halves")))
+    path = place.folder / "job.yaml"
+    path.write_text(yaml.safe_dump(job(place, "halves")))
     done = CliRunner().invoke(app, ["verify", halves, "--manifest", str(path)])
     assert done.exit_code == 0, done.output
 
 
 def test_what_a_partition_lacks_or_has_too_much_is_told(tmp_path: Path) -> None:
-    run(tmp_path, "halves", "0/2")
+    place = Place(tmp_path, str(tmp_path), StorageSpec())
+    run(place, "halves", "0/2")
     halves = tmp_path / "halves"
-    one = make_plan(spec_of(tmp_path, "1/2")).requests.table["request_id"]
-    problems = verify(str(halves), LOCAL, one).problems
+    one = make_plan(spec_of(place, "1/2")).requests.table["request_id"]
+    problems = verify(str(halves), place.storage, one).problems
     assert len(problems) == 2
     assert "1 of the 2 partitions" in problems[0]
     assert f"{len(one)} requests of the manifest have no outcome yet" in problems[1]
 
     (halves / "partition-00000-of-00002").rename(halves / "partition-00001-of-00002")
-    run(tmp_path, "halves", "0/2")
-    problems = verify(str(halves), LOCAL).problems
+    run(place, "halves", "0/2")
+    problems = verify(str(halves), place.storage).problems
     assert len(problems) == 1
     assert f"{48 - len(one)} requests are in more than one partition" in problems[0]
