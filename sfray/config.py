@@ -89,7 +89,7 @@ class RopeScaling(Section):
 
 
 class ModelSpec(Section):
-    """The model: `id` is a hub id, a folder, or `demo`."""
+    """The model: `id` is a hub id, a folder, here or on S3, or `demo`."""
 
     id: str = Field(min_length=1)
     revision: str | None = None

@@ -2,62 +2,69 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sfray.config import JobSpec, ModelSpec, StorageSpec
 from sfray.errors import CheckpointError
-from sfray.model.presets import DEMO, PRESETS, ModelProfile, demo_folder, model_profile
+from sfray.model.presets import (
+    DEMO,
+    PRESETS,
+    ModelProfile,
+    demo_folder,
+    is_on_s3,
+    model_profile,
+)
+from sfray.model.weight_files import WEIGHTS, local_weights, weights_digest
 
-_WEIGHTS = "*.safetensors"
-# Whatever of a folder decides an answer beside the weights.
-_DECIDING_FILES = ("config.json", "tokenizer.json", "generation_config.json")
+if TYPE_CHECKING:
+    from sfray.model.s3_checkpoint import S3Checkpoint
 
 
 def checkpoint_identity(model: ModelSpec, storage: StorageSpec) -> tuple[str, str | None]:
     """(model id, revision) for fingerprints.
 
     The revision of a hub model is its commit, or what the job names where nothing of the model is
-    on this machine yet; that of a folder is a digest of its config and of its weight files'
-    headers and sizes, so that another training under the same name gives other fingerprints.
+    on this machine yet; that of a folder, here or on S3, is a digest of its config and of its
+    weight files' headers and sizes, so that another training under the same name gives other
+    fingerprints.
     """
+    if is_on_s3(model.id):
+        found = _on_s3(model, storage)
+        return Path(model.id).name, weights_digest(found.small_files(), found.weights())
     folder = _local_folder(model)
     if folder is None:
-        cached = small_files(model)
+        cached = small_files(model, storage)
         return model.id, cached.name if cached else model.revision
-    digest = hashlib.sha256()
-    for name in _DECIDING_FILES:
-        path = folder / name
-        digest.update(path.read_bytes() if path.exists() else b"")
-    for path in sorted(folder.glob(_WEIGHTS)):
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            digest.update(file.read(min(length, 100 << 20)))
-            # Headers are alike for all trainings of one shape: a taste of the numbers tells them.
-            digest.update(file.read(1 << 20))
-        digest.update(str(path.stat().st_size).encode())
-    return (DEMO if model.id == DEMO else folder.name), digest.hexdigest()[:16]
+    digest = weights_digest(folder, local_weights(folder))
+    return (DEMO if model.id == DEMO else folder.name), digest
 
 
-def pinned(model: ModelSpec) -> ModelSpec:
-    """The model with a hub revision resolved to its commit, so that all nodes load the same.
+def pinned(model: ModelSpec, storage: StorageSpec) -> ModelSpec:
+    """The model with its revision resolved, so that all nodes load the same.
 
-    Fetches the small files of a hub model, its config and tokenizer.
+    That of a hub model is its commit, that of a checkpoint on S3 its version. Fetches the small
+    files, config and tokenizer.
 
     Raises:
-        CheckpointError: the hub can't be reached and nothing is on this machine.
+        CheckpointError: hub or S3 can't be reached and nothing is on this machine.
     """
+    if is_on_s3(model.id):
+        return model.model_copy(update={"revision": _on_s3(model, storage).version})
     if _local_folder(model) is not None:
         return model
     return model.model_copy(update={"revision": _from_hub(model, ["*.json"]).name})
 
 
-def small_files(model: ModelSpec) -> Path | None:
-    """The folder with config and tokenizer of a model, if it is on this machine."""
+def small_files(model: ModelSpec, storage: StorageSpec) -> Path | None:
+    """The folder with config and tokenizer of a model; None where a hub model's isn't here."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    if is_on_s3(model.id):
+        return _on_s3(model, storage).small_files()
     if (folder := _local_folder(model)) is not None:
         return folder
     try:
@@ -66,14 +73,16 @@ def small_files(model: ModelSpec) -> Path | None:
         return None
 
 
-def checkpoint_folder(model: ModelSpec) -> Path:
-    """The local folder of a model's files; a hub model is fetched first, once a node.
+def checkpoint_folder(model: ModelSpec, storage: StorageSpec) -> Path:
+    """The local folder of a model's files; those of hub and S3 are fetched first, once a node.
 
     Raises:
         CheckpointError: the model can't be had, or holds no safetensors.
     """
-    folder = _local_folder(model) or _from_hub(model, ["*.json", _WEIGHTS])
-    if not any(folder.glob(_WEIGHTS)):
+    if is_on_s3(model.id):
+        return _on_s3(model, storage).whole()
+    folder = _local_folder(model) or _from_hub(model, ["*.json", WEIGHTS])
+    if not any(folder.glob(WEIGHTS)):
         raise CheckpointError(f"{folder} holds no weights in the safetensors format")
     return folder
 
@@ -81,7 +90,7 @@ def checkpoint_folder(model: ModelSpec) -> Path:
 def check_checkpoint(spec: JobSpec, num_tokens: int) -> None:
     """Checks that a model is there and fits the job, before any video is decoded.
 
-    Of a hub model the driver fetches the small files only: its node may hold no replica.
+    Of a model from hub or S3 the driver has the small files only: its node may hold no replica.
 
     Args:
         num_tokens: visual tokens and tokens of the answer that a request needs.
@@ -91,11 +100,15 @@ def check_checkpoint(spec: JobSpec, num_tokens: int) -> None:
     """
     profile = model_profile(spec.model, spec.storage)
     folder = _local_folder(spec.model)
-    if folder is None:
+    if is_on_s3(spec.model.id):
+        found = _on_s3(spec.model, spec.storage)
+        folder = found.small_files()
+        _check_index(folder, found.names)
+    elif folder is None:
         folder = _from_hub(spec.model, ["*.json"])
     else:
-        checkpoint_folder(spec.model)
-        _check_index(folder)
+        checkpoint_folder(spec.model, spec.storage)
+        _check_index(folder, {path.name for path in folder.iterdir()})
     for name in ("tokenizer.json", "preprocessor_config.json"):
         if not (folder / name).exists():
             raise CheckpointError(f"{folder} holds no {name}")
@@ -121,11 +134,18 @@ def _local_folder(model: ModelSpec) -> Path | None:
     return folder if folder.is_dir() or model.id not in PRESETS else None
 
 
-def _check_index(folder: Path) -> None:
+def _on_s3(model: ModelSpec, storage: StorageSpec) -> S3Checkpoint:
+    # boto3 takes a third of a second to import, which other models don't pay.
+    from sfray.model.s3_checkpoint import find_checkpoint
+
+    return find_checkpoint(model, storage)
+
+
+def _check_index(folder: Path, names: Collection[str]) -> None:
     index = folder / "model.safetensors.index.json"
     if index.exists():
         files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        missing = sorted(name for name in files if not (folder / name).exists())
+        missing = sorted(files - set(names))
         if missing:
             raise CheckpointError(f"{folder} lacks {missing[0]}, which its index names")
 

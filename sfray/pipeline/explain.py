@@ -13,7 +13,7 @@ import yaml
 from sfray.config import JobSpec, StorageSpec, parse_job_spec
 from sfray.errors import SpecError
 from sfray.model.checkpoint import checkpoint_identity
-from sfray.model.presets import model_profile
+from sfray.model.presets import is_on_s3, model_profile
 from sfray.pipeline.actors import Stages
 from sfray.pipeline.plan import fingerprint_of, what_decides
 from sfray.pipeline.run import job_stages
@@ -84,7 +84,9 @@ def explain(uri: str, storage: StorageSpec, request_id: str) -> Explanation:
     attempts = read_sequence(folder, ATTEMPTS, ATTEMPTS_SCHEMA)
     spec_text = read_run_file(log, storage, row["run_id"], "spec.yaml")
     versions = read_run_file(log, storage, row["run_id"], "versions.yaml")
-    spec = None if spec_text is None else parse_job_spec(yaml.safe_load(spec_text))
+    spec = (
+        None if spec_text is None else _with_model_of_now(parse_job_spec(yaml.safe_load(spec_text)))
+    )
     sent, decides, now = None, None, None
     if spec is not None:
         template = load_template(
@@ -128,6 +130,13 @@ def replay(told: Explanation, decoded: DecodedItem) -> dict[str, tuple[Any, Any]
     now = _told(outcome_row(asyncio.run(answered()), RunIdentity(**identity)))
     pairs = {name: (told.row.get(name), now.get(name)) for name in _REPLAYED}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _with_model_of_now(spec: JobSpec) -> JobSpec:
+    """A checkpoint on S3 is compared as it is now with the row, as one in a folder is."""
+    if not is_on_s3(spec.model.id):
+        return spec
+    return spec.model_copy(update={"model": spec.model.model_copy(update={"revision": None})})
 
 
 def _stages(told: Explanation) -> Stages:

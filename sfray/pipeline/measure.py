@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import cycle
 
 import numpy as np
@@ -31,7 +30,7 @@ from sfray.pipeline.cluster import (
 from sfray.pipeline.gpu_share import with_gpu_share
 from sfray.pipeline.plan import JobPlan
 from sfray.pipeline.prediction import Capacity, ClipTimes, Measured, shares_of_time
-from sfray.pipeline.run import plan_stages
+from sfray.pipeline.run import job_stages
 from sfray.pipeline.work_items import clip_starts, work_item_blocks
 from sfray.records import DecodedItem, WorkItem, work_item_from_row
 
@@ -68,7 +67,7 @@ def measure(
     """
     if not requests.num_rows:
         raise SpecError("nothing is left to do, so there is nothing to measure")
-    spec = plan.spec.model_copy(update={"model": pinned(plan.spec.model)})
+    spec = plan.spec.model_copy(update={"model": pinned(plan.spec.model, plan.spec.storage)})
     if stages is None:
         check_checkpoint(spec, plan.num_visual_tokens + spec.generation.max_new_tokens)
     blocks = work_item_blocks(requests, plan.requests.passthrough, 1, attempt=1)
@@ -78,7 +77,7 @@ def measure(
     try:
         if stages is None:
             spec = with_gpu_share(spec, plan.profile)
-            stages = plan_stages(replace(plan, spec=spec))
+            stages = job_stages(spec, plan.profile)
         share = cluster_share(spec.resources)
         wanted = _capacity(spec.resources, capacity)
         if (wanted.num_gpus > 0) != (share.model_gpus > 0):

@@ -127,7 +127,7 @@ def _without_long_prompts(plan: JobPlan) -> JobPlan:
 def prompt_tokenizer(plan: JobPlan) -> PromptTokenizer | None:
     """The model's tokenizer, or None where it isn't on this machine."""
     try:
-        return PromptTokenizer.load(plan.spec.model)
+        return PromptTokenizer.load(plan.spec.model, plan.spec.storage)
     except CheckpointError:
         return None
 

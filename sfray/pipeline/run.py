@@ -6,7 +6,6 @@ import json
 import logging
 import signal
 from collections import Counter, deque
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -87,7 +86,7 @@ def run_job(
         RunError: what stops a run, in one sentence, with an exit code.
     """
     console = console or Console(stderr=True)
-    plan = make_plan(spec.model_copy(update={"model": pinned(spec.model)}), limit)
+    plan = make_plan(spec.model_copy(update={"model": pinned(spec.model, spec.storage)}), limit)
     output, passthrough = plan.spec.output, plan.requests.passthrough
     if output.part is not None:
         root = open_folder(output.uri, plan.spec.storage)
@@ -115,11 +114,6 @@ def run_job(
             with make_display(console) as display:
                 run.answer_all(stages, display, address)
         return run.finish()
-
-
-def plan_stages(plan: JobPlan) -> Stages:
-    """The stages that a plan's job needs."""
-    return job_stages(plan.spec, plan.profile)
 
 
 def job_stages(spec: JobSpec, profile: ModelProfile) -> Stages:
@@ -195,7 +189,7 @@ class _Run:
             spec = self._plan.spec
             if stages is None:
                 spec = with_gpu_share(spec, self._plan.profile)
-                stages = plan_stages(replace(self._plan, spec=spec))
+                stages = job_stages(spec, self._plan.profile)
             share = cluster_share(spec.resources)
             self._metrics = RunMetrics(self._plan.spec.name, self._plan.run.run_id)
             if share.model_gpus == 0:

@@ -17,7 +17,7 @@ import yaml
 from sfray.config import JobSpec
 from sfray.errors import ManifestError, SpecError
 from sfray.model.checkpoint import check_context
-from sfray.model.presets import DEMO, PRESETS, resolve_sampling_and_pooling
+from sfray.model.presets import DEMO, PRESETS, is_on_s3, resolve_sampling_and_pooling
 from sfray.pipeline.plan import resolve
 from sfray.prompts.templates import is_built_in
 from sfray.storage.manifest_files import find_files
@@ -80,8 +80,9 @@ def pack(spec: JobSpec, *, shared_paths: bool) -> Shipment:
 
 
 def _check(spec: JobSpec) -> None:
-    """All of a plan that needs no data; a model's folder may be on the cluster only."""
-    if Path(spec.model.id).is_absolute() and not Path(spec.model.id).exists():
+    """All of a plan that needs no data; only the cluster may see a model's folder or bucket."""
+    model_id = spec.model.id
+    if is_on_s3(model_id) or (Path(model_id).is_absolute() and not Path(model_id).exists()):
         return
     resolved, profile, _ = resolve(spec)
     num_frames, pooling = resolve_sampling_and_pooling(resolved, profile)

@@ -36,7 +36,7 @@ class AnswerPrompts:
         self._profile = model_profile(spec.model, spec.storage)
         _, self._pooling = resolve_sampling_and_pooling(spec, self._profile)
         self._template = load_template(spec.template, self._profile.chat_format, spec.task)
-        folder = checkpoint_folder(spec.model)
+        folder = checkpoint_folder(spec.model, spec.storage)
         self._tokenizer = PromptTokenizer.from_folder(folder)
         self._llava, self._engine = load_engine(folder, spec, self._profile)
 

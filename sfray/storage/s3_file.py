@@ -51,13 +51,13 @@ class S3File:
         self.bytes_fetched = 0
         # A GET, since the answer to a HEAD does not say what is missing: the bucket or the key.
         told, self._first = self._get({"Range": f"bytes=0-{FIRST_BYTES - 1}"})
-        self._etag: str = told.get("ETag", "")
+        self.etag: str = told.get("ETag", "")
         self.size = int(told["ContentRange"].rpartition("/")[2]) if told else 0
 
     def read(self, offset: int, length: int) -> bytes:
         if offset + length <= len(self._first):
             return self._first[offset : offset + length]
-        span = {"Range": f"bytes={offset}-{offset + length - 1}", "IfMatch": self._etag}
+        span = {"Range": f"bytes={offset}-{offset + length - 1}", "IfMatch": self.etag}
         return self._get(span, length)[1]
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class S3File:
             return told, data
 
         try:
-            return with_retries(attempt, _breaks_off)
+            return with_retries(attempt, breaks_off)
         except ClientError as error:
             if length is None and _status(error) == _OUT_OF_RANGE:
                 return {}, b""
@@ -109,7 +109,7 @@ def _status(error: ClientError) -> int:
     return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
 
 
-def _breaks_off(error: BaseException) -> bool:
+def breaks_off(error: BaseException) -> bool:
     """Whether an answer broke off in the middle: boto3 retries requests only."""
     if isinstance(error, HTTPClientError | IncompleteReadError | ResponseStreamingError):
         return True

@@ -15,6 +15,7 @@ from sfray.model.checkpoint import checkpoint_folder, checkpoint_identity, pinne
 from sfray.model.presets import demo_folder, model_profile
 from sfray.model.prompt_tokens import PromptTokenizer
 
+STORAGE = StorageSpec()
 HUB_ID = "llava-hf/llava-v1.6-vicuna-7b-hf"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -37,10 +38,10 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_hub_revision_is_resolved_to_its_commit(hub_cache: Path) -> None:
     model = ModelSpec(id=HUB_ID)
-    assert pinned(model).revision == COMMIT
-    assert pinned(pinned(model)) == pinned(model)
-    assert checkpoint_identity(model, StorageSpec()) == (HUB_ID, COMMIT)
-    assert PromptTokenizer.load(model) is not None
+    assert pinned(model, STORAGE).revision == COMMIT
+    assert pinned(pinned(model, STORAGE), STORAGE) == pinned(model, STORAGE)
+    assert checkpoint_identity(model, STORAGE) == (HUB_ID, COMMIT)
+    assert PromptTokenizer.load(model, STORAGE) is not None
 
 
 def test_without_hub_and_cache_a_run_is_one_sentence(
@@ -51,10 +52,10 @@ def test_without_hub_and_cache_a_run_is_one_sentence(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     model = ModelSpec(id=HUB_ID, revision="main")
-    assert small_files(model) is None
-    assert checkpoint_identity(model, StorageSpec()) == (HUB_ID, "main")
+    assert small_files(model, STORAGE) is None
+    assert checkpoint_identity(model, STORAGE) == (HUB_ID, "main")
     with pytest.raises(CheckpointError, match="could not be fetched"):
-        pinned(model)
+        pinned(model, STORAGE)
 
 
 def copied(folder: Path, **config: Any) -> Path:
@@ -68,16 +69,16 @@ def test_a_folder_is_told_by_what_is_in_it(tmp_path: Path) -> None:
     one = ModelSpec(id=str(copied(tmp_path / "one")))
     again = ModelSpec(id=str(copied(tmp_path / "again")))
     other = ModelSpec(id=str(copied(tmp_path / "other", note="another training")))
-    revisions = [checkpoint_identity(model, StorageSpec())[1] for model in (one, again, other)]
+    revisions = [checkpoint_identity(model, STORAGE)[1] for model in (one, again, other)]
     assert revisions[0] == revisions[1] != revisions[2]
-    assert pinned(one) == one
+    assert pinned(one, STORAGE) == one
 
 
 def test_weights_must_be_safetensors(tmp_path: Path) -> None:
     folder = copied(tmp_path / "model")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match="safetensors"):
-        checkpoint_folder(ModelSpec(id=str(folder)))
+        checkpoint_folder(ModelSpec(id=str(folder)), STORAGE)
 
 
 @pytest.mark.parametrize(
@@ -93,10 +94,10 @@ def test_the_chat_format_of_a_folder_is_that_of_its_template(
 ) -> None:
     folder = copied(tmp_path / "model")
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
-    assert model_profile(ModelSpec(id=str(folder)), StorageSpec()).chat_format == chat_format
+    assert model_profile(ModelSpec(id=str(folder)), STORAGE).chat_format == chat_format
 
 
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
     folder = copied(tmp_path / "model", architectures=["BertModel"])
     with pytest.raises(CheckpointError, match=r"BertModel.*LlavaNextForConditionalGeneration"):
-        model_profile(ModelSpec(id=str(folder)), StorageSpec())
+        model_profile(ModelSpec(id=str(folder)), STORAGE)
