@@ -168,7 +168,13 @@ class ResultsLog:
             self.maybe_flush()
 
     def maybe_flush(self) -> None:
-        """Writes what has waited for `flush_seconds`; to be called now and then."""
+        """Writes what has waited for `flush_seconds`; to be called now and then.
+
+        Raises:
+            OutputInUseError: another run has taken over, whether or not something waits: a run
+                that can write nothing is not to hold its workers any longer.
+        """
+        self._check_lease()
         if self._waiting and time.monotonic() - self._waiting_since >= self._flush_seconds:
             self.flush()
 
@@ -228,9 +234,13 @@ class ResultsLog:
         return json.dumps(ends, indent=2).encode()
 
     def _append_to(self, sequence: PartSequence, rows: pa.Table) -> None:
-        if self._lease.lost:
-            raise OutputInUseError(f"another run has taken over the output {self._folder.uri}")
+        self._check_lease()
         sequence.append(rows)
+
+    def _check_lease(self) -> None:
+        if self._lease.lost:
+            self._broken = True
+            raise OutputInUseError(f"another run has taken over the output {self._folder.uri}")
 
     def _sequence(self, name: str, schema: pa.Schema) -> PartSequence:
         return PartSequence(self._folder, name, schema, self._writer, self.run_id)
