@@ -87,16 +87,17 @@ def write(case: Case, folder: Path) -> Path:
     # Matroska lacks decoding times of the first packets, without which nothing can be appended.
     suffix = "mp4" if case.suffix == "mkv" else case.suffix
     part = folder / f"part-{path.stem}.{suffix}"
-    _encode(case, part)
+    encode(case, part)
     if case.seconds > SEGMENT_SECONDS:
-        _repeat(part, path, case.seconds // SEGMENT_SECONDS)
+        repeat(part, path, case.seconds // SEGMENT_SECONDS)
         part.unlink()
     else:
         part.rename(path)
     return path
 
 
-def _encode(case: Case, path: Path) -> None:
+def encode(case: Case, path: Path) -> None:
+    """Writes ten seconds."""
     quick = {
         "libx264": {"preset": "veryfast", "x264-params": "open-gop=0"},
         "libx265": {"preset": "ultrafast", "x265-params": "log-level=none"},
@@ -120,8 +121,9 @@ def _encode(case: Case, path: Path) -> None:
         container.mux(stream.encode(None))
 
 
-def _repeat(part: Path, path: Path, times: int) -> None:
-    with av.open(str(path), "w") as output:
+def repeat(part: Path, path: Path, times: int, options: dict[str, str] | None = None) -> None:
+    """Writes a file's packets again and again; `options` are those of the container."""
+    with av.open(str(path), "w", options=options or {}) as output:
         target = None
         for turn in range(times):
             with av.open(str(part)) as source:
