@@ -428,7 +428,12 @@ def save(rows: list[Row], measured: list[Phase], folder: Path | None) -> None:
     if folder:
         stem = folder / f"{date.today()}-engine"
         stem.with_suffix(".md").write_text(text)
-        found = {"rows": [asdict(r) for r in rows], "phases": [asdict(p) for p in measured]}
+        about = {
+            "command": "python -m benchmarks.bench_engine",
+            "date": f"{date.today()}",
+            "processor": processor(),
+        }
+        found = about | {"rows": [asdict(r) for r in rows], "phases": [asdict(p) for p in measured]}
         stem.with_suffix(".json").write_text(json.dumps(found, indent=1))
 
 
