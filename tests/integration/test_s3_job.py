@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,12 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from sfray.config import JobSpec, parse_job_spec
+from sfray.config import JobSpec, ModelSpec, PoolingSpec, SamplingSpec, parse_job_spec
+from sfray.demo import preset as demo
 from sfray.demo.questions import CAPTION_PROMPT
 from sfray.demo.videos import write_video
 from sfray.demo.world import make_scene, render
 from sfray.errors import StorageError
+from sfray.model.checkpoint import checkpoint_identity
+from sfray.model.presets import demo_folder
+from sfray.pipeline.outlook import outlook
 from sfray.pipeline.run import run_job
+from sfray.prompts.templates import load_template
 from sfray.storage.read_results import current_state
 from sfray.storage.verify import verify
 from tests.integration.s3_server import S3Server
@@ -70,6 +76,41 @@ def test_the_job_of_the_readme(s3_server: S3Server, bucket: str) -> None:
     assert verify(spec.output.uri, spec.storage).ok
     assert run_job(spec).num_answers == 0
     assert not ray.is_initialized()
+
+
+def test_a_model_on_s3(
+    s3_server: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The replica fetches what the driver only planned with."""
+    monkeypatch.setenv("SFRAY_CACHE", str(tmp_path))
+    for path in demo_folder().iterdir():
+        key = f"models/small/{path.name}"
+        s3_server.client().put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
+    spec = job(s3_server, bucket)
+    pooling = PoolingSpec(
+        num_slow_frames=demo.POOLING.num_slow_frames,
+        slow_pool=str(demo.POOLING.slow_pool),
+        fast_grid=demo.POOLING.fast_grid,
+    )
+    template = tmp_path / "demo.txt"
+    template.write_text(load_template("default", demo.TEMPLATE, "caption").text)
+    spec = spec.model_copy(
+        update={
+            "model": ModelSpec(id=f"s3://{bucket}/models/small"),
+            "sampling": SamplingSpec(num_frames=demo.NUM_FRAMES),
+            "pooling": pooling,
+            "template": str(template),
+            "output": spec.output.model_copy(update={"uri": f"s3://{bucket}/by-small/"}),
+        }
+    )
+    assert outlook(spec).num_to_do == 3
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert run_job(spec).num_answers == 2
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 1
+    rows = [r for r in current_state(spec.output.uri, spec.storage).to_pylist() if r["text"]]
+    assert {r["text"] for r in rows} == {make_scene(seed).caption for seed in SEEDS}
+    digest = checkpoint_identity(ModelSpec(id="demo"), spec.storage)[1]
+    assert {(r["model_id"], r["model_revision"]) for r in rows} == {("small", digest)}
 
 
 def test_a_wrong_key_stops_the_job_at_once(
