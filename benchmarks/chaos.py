@@ -1,0 +1,134 @@
+"""Storms of faults over whole jobs: what was injected, and whether anything was lost or doubled.
+
+    python -m benchmarks.chaos --storms 40 --seed 0 [--only KIND] [--resume] [--results FOLDER]
+
+A storm is a small job on a Ray cluster of three nodes, with several faults at seeded moments, that
+is started again until it is done and then compared with an undisturbed run; see `tests/chaos`.
+A seed plans the same storm again: `--storms 1 --seed S`. Each storm adds a line to
+chaos.jsonl in the folder of results; with `--resume` those that are there already are not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections import Counter
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processor import processor
+from tests.chaos.faults import KINDS
+from tests.chaos.storm import Plan, Storm, undisturbed
+from tests.chaos.world import NUM_QUESTIONS, NUM_VIDEOS, world
+
+_COUNTS = ("num_lost", "num_doubled", "num_texts_different")
+
+
+def run_storms(seeds: list[int], only: str | None, lines: Path) -> None:
+    """Runs each storm and adds its account to `lines`."""
+    with tempfile.TemporaryDirectory() as folder, world(Path(folder)) as running:
+        texts: dict[bool, dict[str, str]] = {}
+        for seed in seeds:
+            plan = Plan.of(seed, only)
+            if plan.real_decode not in texts:
+                texts[plan.real_decode] = undisturbed(running, plan.real_decode)
+            account = Storm(running, plan).run(texts[plan.real_decode])
+            row = {"only": only, "plan": asdict(plan)} | vars(account)
+            with lines.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(json.dumps(row), flush=True)
+
+
+def tabulate(rows: list[dict[str, Any]], command: str, day: str) -> tuple[dict[str, Any], str]:
+    """The results as JSON and as Markdown."""
+    kinds: dict[str, Counter[str]] = {}
+    for row in rows:
+        for column in ("injected", "landed", "reruns"):
+            for kind, count in row[column].items():
+                kinds.setdefault(kind, Counter())[column] += count
+        for kind, count in row["landed"].items():
+            if count:
+                kinds[kind].update({"storms": 1} | {name: row[name] for name in _COUNTS})
+    total = {name: sum(row[name] for row in rows) for name in _COUNTS}
+    injected, landed, reruns = (
+        sum(sum(row[column].values()) for row in rows)
+        for column in ("injected", "landed", "reruns")
+    )
+    results = {
+        "command": command,
+        "date": day,
+        "processor": processor(),
+        "storms": len(rows),
+        "injected": injected,
+        "landed": landed,
+        **total,
+        "kinds": kinds,
+        "rows": rows,
+    }
+    s3_replies = sum(count["landed"] for kind, count in kinds.items() if kind.startswith("s3_"))
+    lines = [
+        "# Storms of faults",
+        "",
+        f"{processor()}, {day}; `{command}`.",
+        "",
+        "| fault | injected | landed | in storms | reruns after | lost | doubled | other texts |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        *(
+            f"| {kind.replace('_', ' ')} | {c['injected']} | {c['landed']} | {c['storms']} "
+            f"| {c['reruns']} | {c['num_lost']} | {c['num_doubled']} "
+            f"| {c['num_texts_different']} |"
+            for kind, c in sorted(kinds.items())
+        ),
+        f"| all | {injected} | {landed} | {len(rows)} | {reruns} | {total['num_lost']} "
+        f"| {total['num_doubled']} | {total['num_texts_different']} |",
+        "",
+        f"{len(rows)} storms over jobs of {NUM_VIDEOS * NUM_QUESTIONS} requests. A fault landed "
+        "if it happened before the job was over; lost, doubled and other texts are those of all "
+        f"storms in which the fault landed. {s3_replies} of the {landed} are single replies of S3 "
+        "that were broken. A reader read the answers "
+        f"{sum(row['num_reads'] for row in rows)} times while the jobs ran; it and `sfray verify` "
+        f"had {sum(len(row['complaints']) for row in rows)} complaints. "
+        f"{sum(row['num_failed_for_a_while'] for row in rows)} requests had lost their worker so "
+        "often that they stood as failures, until `sfray retry`.",
+        "",
+        "Each storm with its seed, exit codes and moments is in the JSON file beside this one.",
+        "",
+    ]
+    return results, "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--storms", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=KINDS)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--results", type=Path, default=Path("chaos-results"))
+    asked = parser.parse_args()
+    asked.results.mkdir(parents=True, exist_ok=True)
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
+    lines = asked.results / "chaos.jsonl"
+    if not asked.resume:
+        lines.write_text("")
+    done = {(row["only"], row["seed"]) for row in _read(lines)}
+    seeds = range(asked.seed, asked.seed + asked.storms)
+    missing = [seed for seed in seeds if (asked.only, seed) not in done]
+    if missing:
+        run_storms(missing, asked.only, lines)
+    only = f" --only {asked.only}" if asked.only else ""
+    command = f"python -m benchmarks.chaos --storms {asked.storms} --seed {asked.seed}{only}"
+    results, text = tabulate(_read(lines), command, day)
+    (asked.results / f"{day}-chaos.json").write_text(json.dumps(results, indent=1) + "\n")
+    (asked.results / f"{day}-chaos.md").write_text(text)
+    print(text)
+
+
+def _read(lines: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
+
+
+if __name__ == "__main__":
+    main()

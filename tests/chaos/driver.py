@@ -1,0 +1,69 @@
+"""A driver in a process of its own, to be killed and stopped: `python -m tests.chaos.driver FILE`.
+
+The file is JSON of a `Told`. Exit codes are those of `sfray run`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from sfray.config import parse_job_spec
+from sfray.errors import RunError
+from sfray.pipeline.plan import make_plan
+from sfray.pipeline.run import plan_stages, run_job
+from sfray.storage import s3_folder, s3_lease
+from tests.chaos.stages import noting_stages
+from tests.integration.fake_stages import FakeDecode, Script
+
+# Shorter than the product's, so that a storm doesn't wait for half a minute each time.
+LEASE_SECONDS = 3.0
+READ_TIMEOUT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """A run: `poison` are videos that kill their worker, `retry` failed requests to try again."""
+
+    spec: dict[str, Any]
+    address: str
+    folder: str
+    real_decode: bool
+    seconds: float
+    poison: list[str]
+    retry: list[str]
+
+    def write(self, path: Path) -> Path:
+        path.write_text(json.dumps(asdict(self)))
+        return path
+
+
+def main(path: str) -> int:
+    s3_lease.TERM_SECONDS = LEASE_SECONDS
+    s3_folder.READ_TIMEOUT_SECONDS = READ_TIMEOUT_SECONDS
+    told = Told(**json.loads(Path(path).read_text()))
+    spec = parse_job_spec(told.spec)
+    folder = Path(told.folder)
+    script = Script(folder=folder, seconds=told.seconds)
+    decode = plan_stages(make_plan(spec)).make_decode if told.real_decode else None
+    make_decode = decode or (lambda: FakeDecode(script))
+    try:
+        summary = run_job(
+            spec,
+            address=told.address,
+            stages=noting_stages(folder, make_decode, told.poison, told.seconds),
+            retry=pa.chunked_array([told.retry], pa.string()),
+        )
+    except RunError as error:
+        print(f"sfray: {error}", file=sys.stderr)
+        return error.exit_code
+    return summary.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
