@@ -6,13 +6,13 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from tests.chaos.stages import OUT_OF_MEMORY
+from tests.chaos.stages import HOLD, OUT_OF_MEMORY
 from tests.chaos.world import node_processes, wait_until
 from tests.integration import faulty_proxy
 
@@ -59,8 +59,9 @@ def decode_child_killed(storm: Storm, chance: random.Random) -> bool:
 
 
 def node_killed(storm: Storm, chance: random.Random) -> bool:
-    storm.world.kill(_node_at_work(storm, chance))
-    storm.world.heal()
+    with _held(storm):
+        storm.world.kill(_node_at_work(storm, chance))
+        storm.world.heal()
     return True
 
 
@@ -71,9 +72,10 @@ def node_frozen(storm: Storm, chance: random.Random) -> bool:
     for process in frozen:
         with suppress(psutil.NoSuchProcess):
             process.suspend()
-    given_up = wait_until(lambda: not world.is_alive(node), _SETTLE_SECONDS)
-    world.nodes.remove(node)
-    world.heal()
+    with _held(storm):
+        given_up = wait_until(lambda: not world.is_alive(node), _SETTLE_SECONDS)
+        world.nodes.remove(node)
+        world.heal()
     for process in frozen:
         with suppress(psutil.NoSuchProcess):
             process.resume()
@@ -84,9 +86,10 @@ def node_frozen(storm: Storm, chance: random.Random) -> bool:
 
 
 def second_driver(storm: Storm, chance: random.Random) -> bool:
-    """Told that the output is in use."""
-    other = storm.start_driver()
-    code = other.wait(timeout=180)
+    """Told that the output is in use; the first is not to be done before the second has begun."""
+    with _held(storm):
+        other = storm.start_driver()
+        code = other.wait(timeout=180)
     storm.exit_codes.append(code)
     return code == _IN_USE
 
@@ -96,19 +99,20 @@ def writer_stopped(storm: Storm, chance: random.Random) -> bool:
     stopped = storm.driver
     num_runs = storm.num_runs_begun()
     stopped.suspend()
-    storm.driver = storm.start_driver()
-    succeeded = wait_until(
-        lambda: storm.num_runs_begun() > num_runs or storm.driver.poll() is not None, 90
-    )
-    stopped.resume()
-    code = stopped.wait(timeout=180)
+    with _held(storm):
+        storm.driver = storm.start_driver()
+        succeeded = wait_until(
+            lambda: storm.num_runs_begun() > num_runs or storm.driver.poll() is not None, 90
+        )
+        stopped.resume()
+        code = stopped.wait(timeout=180)
     storm.exit_codes.append(code)
     return succeeded and code == _IN_USE
 
 
 def clock_back(storm: Storm, chance: random.Random) -> bool:
-    """The driver's clock, by libfaketime; so little that S3 still takes its signatures."""
-    storm.clock_offset_seconds -= chance.randint(30, 300)
+    """The driver's clock, by libfaketime. By so much Ray's own waits take longer."""
+    storm.clock_offset_seconds -= chance.randint(5, 30)
     storm.write_clock()
     return storm.driver.poll() is None
 
@@ -149,6 +153,17 @@ S3: dict[str, Fault] = {"s3_weather": s3_weather, "writer_stopped": writer_stopp
 POISON = "poison"
 FAULTS = ANYWHERE | LOCAL | S3
 KINDS = (*FAULTS, POISON)
+
+
+@contextmanager
+def _held(storm: Storm) -> Iterator[None]:
+    """What takes long to inject is not to outlast the job."""
+    hold = storm.folder / HOLD
+    hold.touch()
+    try:
+        yield
+    finally:
+        hold.unlink()
 
 
 def _kill(pid: int) -> bool:

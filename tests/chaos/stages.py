@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from sfray.records import DecodedItem, Generation, Outcome, RequestFailure, Work
 _JOURNAL = "journal"
 OUT_OF_MEMORY = "out-of-memory"
 POISONED = "poisoned"
+# While this file is there no further video is decoded.
+HOLD = "hold"
+_HOLD_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,9 @@ class NotingDecode:
 
     def __call__(self, item: WorkItem) -> DecodedItem:
         _note(self._folder, "decode")
+        until = time.monotonic() + _HOLD_SECONDS
+        while (self._folder / HOLD).exists() and time.monotonic() < until:
+            time.sleep(0.1)
         if item.video_id in self._poison:
             (self._folder / POISONED).touch()
             os.kill(os.getpid(), signal.SIGKILL)

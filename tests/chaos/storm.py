@@ -23,9 +23,9 @@ from tests.chaos.faults import ANYWHERE, FAULTS, LOCAL, POISON, S3
 from tests.chaos.stages import POISONED, Note, read_journal
 from tests.chaos.world import NUM_QUESTIONS, NUM_VIDEOS, World
 
-_NUM_FAULTS = 6
+_NUM_FAULTS = 8
 _MAX_RERUNS = 15
-_STAGE_SECONDS = 0.05
+_STAGE_SECONDS = 0.6
 _RUN_SECONDS = 400
 _DONE = (0, 3)
 
@@ -154,8 +154,12 @@ class Storm:
         began = time.monotonic()
         self.world.heal()
         with Reader(Place(f"{self._output}/answers", self._direct)) as reader:
-            self._weather()
-            self._retry_what_failed()
+            try:
+                self._weather()
+                self._retry_what_failed()
+            finally:
+                if self.driver.is_running():
+                    self.driver.kill()
         self.account.num_reads = reader.num_reads
         self.account.complaints += reader.complaints
         self._compare(undisturbed)
