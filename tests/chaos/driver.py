@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from sfray.config import parse_job_spec
+from sfray.config import JobSpec, parse_job_spec
 from sfray.errors import RunError
+from sfray.pipeline.actors import DecodeStage
 from sfray.pipeline.plan import make_plan
-from sfray.pipeline.run import plan_stages, run_job
+from sfray.pipeline.run import job_stages, run_job
 from sfray.storage import s3_folder, s3_lease
 from tests.chaos.stages import noting_stages
 from tests.integration.fake_stages import FakeDecode, Script
@@ -43,6 +45,11 @@ class Told:
         return path
 
 
+def _real_decode(spec: JobSpec) -> Callable[[], DecodeStage]:
+    plan = make_plan(spec)
+    return job_stages(plan.spec, plan.profile).make_decode
+
+
 def main(path: str) -> int:
     s3_lease.TERM_SECONDS = LEASE_SECONDS
     s3_folder.READ_TIMEOUT_SECONDS = READ_TIMEOUT_SECONDS
@@ -50,8 +57,7 @@ def main(path: str) -> int:
     spec = parse_job_spec(told.spec)
     folder = Path(told.folder)
     script = Script(folder=folder, seconds=told.seconds)
-    decode = plan_stages(make_plan(spec)).make_decode if told.real_decode else None
-    make_decode = decode or (lambda: FakeDecode(script))
+    make_decode = _real_decode(spec) if told.real_decode else lambda: FakeDecode(script)
     try:
         summary = run_job(
             spec,
