@@ -140,8 +140,8 @@ class S3Checkpoint:
 def find_checkpoint(model: ModelSpec, storage: StorageSpec) -> S3Checkpoint:
     """The version of a checkpoint that the model's revision names, else what S3 holds now.
 
-    S3 is not asked for a version that is known here. With `HF_HUB_OFFLINE`, or where S3 can't be
-    reached, it is the version that was listed last.
+    S3 is not asked for a version that is known here. Where it can't be reached, it is the version
+    that was listed last. `HF_HUB_OFFLINE` is about the hub, and says nothing about S3.
 
     Raises:
         CheckpointError: there is none; one sentence.
@@ -150,10 +150,6 @@ def find_checkpoint(model: ModelSpec, storage: StorageSpec) -> S3Checkpoint:
     place = _place(uri, storage)
     if model.revision and (known := _remembered(place, model.revision)):
         return S3Checkpoint(uri, storage, place, known)
-    if _offline():
-        if model.revision or (latest := _remembered(place, None)) is None:
-            raise CheckpointError(f"HF_HUB_OFFLINE is set, and no copy of {uri} is on this machine")
-        return S3Checkpoint(uri, storage, place, latest)
     try:
         with storage_faults(CheckpointError, f"the checkpoint {uri} can't be read"):
             listed = _listed(uri, storage)
@@ -183,10 +179,6 @@ def _place(uri: str, storage: StorageSpec) -> Path:
 def _cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("SFRAY_CACHE") or f"{base}/sfray").expanduser().absolute()
-
-
-def _offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def _is_unreachable(error: BaseException | None) -> bool:
