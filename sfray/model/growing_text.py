@@ -1,4 +1,4 @@
-"""One answer while it grows: the choice of each token, and where it ends."""
+"""One answer while it grows: its tokens, drawn if they are, and where it ends."""
 
 from __future__ import annotations
 
@@ -33,14 +33,24 @@ class GrowingText:
         """Positions behind the prefix: the suffix's ids and the generated ones."""
         return self._num_prompt_ids + len(self._ids)
 
-    def grow(self, logits_V: Tensor, tokenizer: PromptTokenizer) -> None:
-        """Adds the next id, chosen from float32 logits, and sees whether it is the last."""
-        chosen = (
-            int(logits_V.argmax()) if not self._generation.temperature else self._draw(logits_V)
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the next id is drawn, not the most likely one."""
+        return self._generation.temperature > 0
+
+    def draw(self, logits_V: Tensor) -> int:
+        """The next id, by float32 logits and this text's own generator."""
+        probs_V, order_V = (
+            (logits_V / self._generation.temperature).softmax(-1).cpu().sort(descending=True)
         )
-        self._ids.append(chosen)
-        self._logprobs.append(float(logits_V[chosen] - logits_V.logsumexp(-1)))
-        if chosen in self._end_ids or self._holds_stop_text(tokenizer):
+        kept_V = probs_V * (probs_V.cumsum(-1) - probs_V < self._generation.top_p)
+        return int(order_V[torch.multinomial(kept_V, 1, generator=self._random)])
+
+    def grow(self, token_id: int, logprob: float, tokenizer: PromptTokenizer) -> None:
+        """Adds the next id, and sees whether it is the last."""
+        self._ids.append(token_id)
+        self._logprobs.append(logprob)
+        if token_id in self._end_ids or self._holds_stop_text(tokenizer):
             self.finish_reason = "stop"
         elif len(self._ids) == self._generation.max_new_tokens:
             self.finish_reason = "length"
@@ -54,13 +64,6 @@ class GrowingText:
             finish_reason=self.finish_reason or "length",
             mean_logprob=sum(self._logprobs) / len(self._logprobs),
         )
-
-    def _draw(self, logits_V: Tensor) -> int:
-        probs_V, order_V = (
-            (logits_V / self._generation.temperature).softmax(-1).cpu().sort(descending=True)
-        )
-        kept_V = probs_V * (probs_V.cumsum(-1) - probs_V < self._generation.top_p)
-        return int(order_V[torch.multinomial(kept_V, 1, generator=self._random)])
 
     def _holds_stop_text(self, tokenizer: PromptTokenizer) -> bool:
         if not self._generation.stop:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,8 +73,10 @@ class Llava:
         strategy = self.model.config.vision_feature_select_strategy
         self._num_leading_tokens = 1 if strategy == "default" else 0
         settings = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
-        self._mean = np.array(settings["image_mean"], np.float32)
-        self._std = np.array(settings["image_std"], np.float32)
+        self._pixels_3L = torch.from_numpy(_pixel_levels(settings)).to(self.device)
+        if self.model.dtype == torch.float32:
+            # Convolutions on a GPU would round their inputs to 10 bits.
+            torch.backends.cudnn.conv.fp32_precision = "ieee"
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -102,10 +106,15 @@ class Llava:
                     self._frames_per_batch,
                 )
 
-    def pixels(self, frames_THWC: np.ndarray) -> np.ndarray:
-        """float32 (T, 3, H, W): rescaled and normalised as CLIP's processor does it."""
-        scaled = (frames_THWC.astype(np.float64) * (1 / 255)).astype(np.float32)
-        return ((scaled - self._mean) / self._std).transpose(0, 3, 1, 2)
+    def pixels(self, frames_THWC: np.ndarray) -> Tensor:
+        """float32 (T, 3, H, W): rescaled and normalised, looked up on the device by level."""
+        levels_T3HW = torch.from_numpy(frames_THWC).to(self.device).permute(0, 3, 1, 2)
+        pixels_T3HW = torch.empty(levels_T3HW.shape, device=self.device)
+        for channel, pixels_L in enumerate(self._pixels_3L):
+            levels_THW = levels_T3HW[:, channel]
+            looked_up = pixels_L.index_select(0, levels_THW.flatten().int())
+            pixels_T3HW[:, channel] = looked_up.view(levels_THW.shape)
+        return pixels_T3HW
 
     def _features_of_all(self, frames_THWC: np.ndarray) -> Tensor:
         batch = self._frames_per_batch
@@ -122,9 +131,8 @@ class Llava:
     def _features(self, frames_THWC: np.ndarray) -> Tensor:
         """(T, N, W): the patches of the layer that the checkpoint names, projected."""
         inner = self.model.model
-        pixels = torch.from_numpy(np.ascontiguousarray(self.pixels(frames_THWC)))
-        pixels = pixels.to(self.model.dtype).to(self.device)
-        states = inner.vision_tower(pixels).last_hidden_state
+        pixels_T3HW = self.pixels(frames_THWC).to(self.model.dtype)
+        states = inner.vision_tower(pixels_T3HW).last_hidden_state
         return inner.multi_modal_projector(states[:, self._num_leading_tokens :])
 
     def _drop_unread_layers(self) -> None:
@@ -138,3 +146,12 @@ class Llava:
         encoder.layers = encoder.layers[:num_read]
         # The norm behind the last layer: of the features that are read it is no part.
         self.model.model.vision_tower.post_layernorm = torch.nn.Identity()
+
+
+def _pixel_levels(settings: Mapping[str, Any]) -> np.ndarray:
+    """float32 (3, 256): the pixel of each level of a channel, by the arithmetic of CLIP's
+    processor, so that looking it up gives the processor's pixels bit for bit."""
+    scaled_L = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
+    mean_31 = np.array(settings["image_mean"], np.float32)[:, None]
+    std_31 = np.array(settings["image_std"], np.float32)[:, None]
+    return (scaled_L - mean_31) / std_31

@@ -110,7 +110,6 @@ def memory_need(spec: JobSpec, profile: ModelProfile) -> MemoryNeed:
         num_text_tokens=_TEXT_TOKENS,
         num_new_tokens=spec.generation.max_new_tokens,
         item=_BYTES[spec.model.dtype],
-        pixels_on_device=True,
     )
 
 
@@ -122,7 +121,6 @@ def need_of(
     num_text_tokens: int,
     num_new_tokens: int,
     item: int,
-    pixels_on_device: bool,
 ) -> MemoryNeed:
     """See `memory_need`; `item` is the bytes of a number."""
     width, mlp = profile.hidden_size, profile.intermediate_size
@@ -137,12 +135,12 @@ def need_of(
     features = 2 * length * width * item
     return MemoryNeed(
         weights=num_parameters(profile) * item,
-        vision=_vision(profile, num_frames, pooling, item, pixels_on_device),
+        vision=_vision(profile, num_frames, pooling, item),
         video=features + length * cache,
         features=features,
         request=(own + 1) * cache,
         prefill=length * layer,
-        step=num_text_tokens * layer + profile.vocab_size * (item + 4),
+        step=num_text_tokens * layer + profile.vocab_size * (item + 8),
         scores=_SCORE_BYTES * num_text_tokens * length * profile.num_heads,
     )
 
@@ -152,7 +150,6 @@ def _vision(
     num_frames: int,
     pooling: SlowFastPooling,
     item: int,
-    pixels_on_device: bool,
 ) -> int:
     tower, width = profile.tower, profile.hidden_size
     rows, columns = tower.patch_grid
@@ -163,7 +160,9 @@ def _vision(
         4 * tower.hidden_size + mlp_tensors * tower.intermediate_size, 8 * tower.hidden_size
     )
     at_projector = num_patches * (2 * tower.hidden_size + 2 * width)
-    frame = max(at_layer, at_projector) + (3 * tower.image_size**2 if pixels_on_device else 0)
+    pixels = 3 * tower.image_size**2
+    # They are looked up as float32, a channel at a time by int32.
+    frame = max(max(at_layer, at_projector) + pixels, 24 * tower.image_size**2 // item)
     features = num_frames * num_patches * width
     first = min(FRAMES_PER_BATCH, num_frames)
     # The features of all frames are laid out when those of the first batch are there.

@@ -57,22 +57,19 @@ class GroupStep:
         rows: int64 (B,), which rows of the group take part, in the order of the batch.
         positions: int64 (B, S), where in the rows' own part each input stands; `capacity` for
             padding.
+        own_lengths: how many own positions each row has after this pass. The positions say so too,
+            but the host would wait for the GPU to tell.
     """
 
     group: PrefixGroup
     rows_B: Tensor
     positions_BS: Tensor
+    own_lengths: list[int]
 
     @property
-    def own_lengths(self) -> Tensor:
-        """How many own positions each row has after this pass, int64 (B,)."""
-        positions_BS = self.positions_BS
-        return positions_BS.where(positions_BS < self.group.capacity, -1).amax(-1) + 1
-
-    @property
-    def lengths(self) -> Tensor:
-        """The same with the prefix, int64 (B,)."""
-        return self.group.prefix_length + self.own_lengths
+    def lengths(self) -> list[int]:
+        """The same with the prefix."""
+        return [self.group.prefix_length + length for length in self.own_lengths]
 
 
 def shared_prefix_attention(
@@ -123,7 +120,7 @@ def _attend(
     num_kv_heads = key_BKSE.shape[1]
     query_BKGSE = query_BHSE.unflatten(1, (num_kv_heads, num_heads // num_kv_heads))
     # Of the own part only what has been written: up to the furthest position of any row.
-    length = int(step.own_lengths.max())
+    length = max(step.own_lengths)
     keys_BKCE = own_keys[step.rows_B, :, :length]
     values_BKCE = own_values[step.rows_B, :, :length]
     seen_BSC = torch.arange(length, device=positions_BS.device) <= positions_BS[..., None]

@@ -188,7 +188,7 @@ class TransformersEngine:
         lengths_B = torch.tensor(lengths, device=device)
         positions_BS = steps.where(steps < lengths_B[:, None], group.capacity)
         rows_B = torch.arange(len(lengths), device=device)
-        group_step = GroupStep(group, rows_B, positions_BS)
+        group_step = GroupStep(group, rows_B, positions_BS, lengths)
         states = self._forward(torch.tensor(padded, device=device), [group_step])
         self._grow(texts, states[rows_B, lengths_B - 1])
         return _Rows(job, numbers, texts, group)
@@ -203,14 +203,10 @@ class TransformersEngine:
             open_texts = [rows.texts[row] for row in numbers]
             texts += open_texts
             ids += [text.last_id for text in open_texts]
-            positions = [[text.num_positions - 1] for text in open_texts]
-            group_steps.append(
-                GroupStep(
-                    rows.group,
-                    torch.tensor(numbers, device=device),
-                    torch.tensor(positions, device=device),
-                )
-            )
+            lengths = [text.num_positions for text in open_texts]
+            rows_B = torch.tensor(numbers, device=device)
+            positions_BS = torch.tensor(lengths, device=device)[:, None] - 1
+            group_steps.append(GroupStep(rows.group, rows_B, positions_BS, lengths))
         if texts:
             states = self._forward(torch.tensor(ids, device=device)[:, None], group_steps)
             self._grow(texts, states[:, -1])
@@ -274,7 +270,8 @@ class TransformersEngine:
         """(R, S, W), the last states of inputs behind their prefixes."""
         positions = [step.group.prefix_length + step.positions_BS for step in group_steps]
         if self._rope is not None:
-            self._rope.lengths_R = torch.cat([step.lengths for step in group_steps])
+            lengths = [length for step in group_steps for length in step.lengths]
+            self._rope.lengths_R = torch.tensor(lengths, device=self._llava.device)
         return self._language_model(
             input_ids=ids_RS,
             position_ids=torch.cat(positions),
@@ -283,6 +280,13 @@ class TransformersEngine:
         ).last_hidden_state
 
     def _grow(self, texts: list[GrowingText], states_RW: Tensor) -> None:
+        """Chooses a token for each, in few words with the device: it answers each alone slowly."""
         logits_RV = self._llava.model.lm_head(states_RW).float()
-        for text, logits_V in zip(texts, logits_RV, strict=True):
-            text.grow(logits_V, self._tokenizer)
+        chosen = logits_RV.argmax(-1).tolist()
+        for row, text in enumerate(texts):
+            if text.is_sampled:
+                chosen[row] = text.draw(logits_RV[row])
+        picked_R1 = logits_RV.gather(-1, torch.tensor(chosen, device=logits_RV.device)[:, None])
+        logprobs = (picked_R1[:, 0] - logits_RV.logsumexp(-1)).tolist()
+        for text, token_id, logprob in zip(texts, chosen, logprobs, strict=True):
+            text.grow(token_id, logprob, self._tokenizer)

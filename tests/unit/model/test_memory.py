@@ -112,7 +112,6 @@ def test_the_estimate_is_what_torch_allocates(size: str, tmp_path: Path) -> None
         num_text_tokens=num_text,
         num_new_tokens=num_new,
         item=4,
-        pixels_on_device=False,  # on a CPU they stay where numpy has them
     )
     in_flight = InFlight(num_requests=num_requests, num_videos=1)
     expected = {

@@ -67,7 +67,8 @@ def test_suffixes_of_several_videos_see_what_they_would_see_alone(
             capacity=8,
         )
         positions = [[*range(len(ids)), *[8] * (6 - len(ids))] for ids in suffixes]
-        steps.append(GroupStep(group, torch.arange(len(suffixes)), torch.tensor(positions)))
+        rows, lengths = torch.arange(len(suffixes)), [len(ids) for ids in suffixes]
+        steps.append(GroupStep(group, rows, torch.tensor(positions), lengths))
         padded += [ids + [0] * (6 - len(ids)) for ids in suffixes]
         expected += [plain_states(model, embeddings, ids) for ids in suffixes]
     states = model(
@@ -96,7 +97,9 @@ def test_rows_go_on_alone_after_others_have_ended() -> None:
             input_ids=torch.tensor(ids)[:, None],
             position_ids=7 + positions,
             use_cache=False,
-            group_steps=[GroupStep(group, torch.tensor(rows), positions)],
+            group_steps=[
+                GroupStep(group, torch.tensor(rows), positions, [position + 1] * len(rows))
+            ],
         ).last_hidden_state[:, 0]
 
     step([0, 1, 2], 0, [3, 4, 5])
