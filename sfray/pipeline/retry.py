@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import yaml
 
-from sfray.config import StorageSpec, parse_job_spec
+from sfray.config import JobSpec, StorageSpec, parse_job_spec
 from sfray.errors import SpecError
 from sfray.partition import Partition
 from sfray.pipeline.run import run_job
@@ -24,6 +24,9 @@ def retry_output(
 ) -> RunSummary:
     """Runs the last job of an output again, with the chosen failures among what is to do.
 
+    The output is the one that is named here, whatever the job file calls it: a relative path, or
+    where it was before it was moved.
+
     Raises:
         SpecError: no run left a job file, a code doesn't exist, or the output has partitions.
     """
@@ -39,5 +42,12 @@ def retry_output(
         text = read_run_file(uri, storage, run_id, "spec.yaml")
         if text is not None:
             spec = parse_job_spec(yaml.safe_load(text))
-            return run_job(spec, address=address, retry=ids)
+            return run_job(_writing_to(uri, spec), address=address, retry=ids)
     raise SpecError(f"the output {uri} holds no job file of a run to try again with")
+
+
+def _writing_to(log_uri: str, spec: JobSpec) -> JobSpec:
+    part = spec.output.part
+    root = log_uri.rstrip("/")
+    root = root if part is None else root.removesuffix(part.folder) or "."
+    return spec.model_copy(update={"output": spec.output.model_copy(update={"uri": root})})
