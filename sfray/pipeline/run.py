@@ -42,7 +42,7 @@ from sfray.stages.decode_video import DecodeVideo
 from sfray.storage.folders import open_folder
 from sfray.storage.output_schema import freeze_schema
 from sfray.storage.partitioning import fix_output
-from sfray.storage.results_log import ResultsLog
+from sfray.storage.results_log import CALL_SECONDS, ResultsLog
 from sfray.telemetry.bottleneck import bottleneck
 from sfray.telemetry.progress import Display, make_display
 from sfray.telemetry.run_counters import RunCounters
@@ -151,7 +151,7 @@ class _Run:
         self._lone_attempts: dict[str, int] = dict(
             zip(lone["request_id"].to_pylist(), lone["attempts"].to_pylist(), strict=True)
         )
-        self._num_recomputed = 0
+        self._num_recomputed = log.num_lost_before
         self._failures_told: Counter[str] = Counter()
         self._metrics: RunMetrics | None = None
         self._counters = RunCounters(
@@ -232,7 +232,7 @@ class _Run:
         try:
             while self._stop.number is None:
                 try:
-                    outcomes = stream.poll(timeout_seconds=1.0)
+                    outcomes = stream.poll(timeout_seconds=CALL_SECONDS)
                 except EndOfStream:
                     return
                 if outcomes is not None and outcomes.num_rows:

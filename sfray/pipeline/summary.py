@@ -21,6 +21,8 @@ class RunSummary:
         num_done_before: of these, answered or failed for good by earlier runs.
         num_answers, num_failures: what this run added.
         num_unfinished: what a stopped run left for the next one.
+        num_recomputed: what was answered twice: Ray tried its task again, or the run before had
+            taken it in, but was lost before it was written (on S3 as of its lease's last renewal).
         failure_ratio: failures over requests, as the output stands now.
         worker_busy_share: how much of their time decode workers had a video.
         stall_share: how much of their time model replicas waited for decoded videos; both while
@@ -72,6 +74,8 @@ class RunSummary:
             yield f"  {code}", str(number)
         if self.num_unfinished:
             yield "left for the next run", str(self.num_unfinished)
+        if self.num_recomputed:
+            yield "answered twice", str(self.num_recomputed)
         yield "time", clock(self.seconds)
         yield "throughput", f"{self.requests_per_second:.2f} requests/s"
         yield "generated tokens", str(self.num_generated_tokens)

@@ -81,15 +81,16 @@ class LocalFolder:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                holder = os.pread(lock, 1000, 0).decode("utf-8", "replace").strip()
+                _, holder = _read_lock(lock)
                 os.close(lock)
                 raise OutputInUseError(
                     f"the output {self.uri} is in use by {holder or 'another run'}"
                 ) from error
+            num_rows, _ = _read_lock(lock)
             os.ftruncate(lock, 0)
-            os.pwrite(lock, owner.encode(), 0)
+            os.pwrite(lock, _lock_content(num_rows, owner), 0)
             self._drop_leftovers()
-        return FileLock(lock)
+        return FileLock(lock, num_rows)
 
     def _drop_leftovers(self) -> None:
         """Temporary files of writers that died; a writer that wakes up without its file fails."""
@@ -111,12 +112,29 @@ class FileLock:
 
     lost = False
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, num_rows_before: int) -> None:
         self._descriptor = descriptor
+        self.num_rows_before = num_rows_before
+
+    def note(self, num_rows: int) -> None:
+        """See `Lease`. Outlives the process, not the machine."""
+        with storage_faults(StorageError, "the lock of the output can't be written"):
+            os.pwrite(self._descriptor, _lock_content(num_rows), 0)
 
     def release(self) -> None:
         """See `Lease`."""
         os.close(self._descriptor)
+
+
+def _lock_content(num_rows: int, owner: str = "") -> bytes:
+    """What the holder noted, always as long, then who it is."""
+    return f"{num_rows:012d} {owner}".encode()
+
+
+def _read_lock(descriptor: int) -> tuple[int, str]:
+    """What the holder noted, and who it is."""
+    number, _, owner = os.pread(descriptor, 1000, 0).decode("utf-8", "replace").partition(" ")
+    return (int(number), owner) if number.isdigit() else (0, "")
 
 
 def _write_durably(path: Path, body: bytes) -> None:

@@ -28,6 +28,16 @@ class Lease(Protocol):
         """Whether another writer is known to have taken it."""
         ...
 
+    @property
+    def num_rows_before(self) -> int:
+        """What the last holder noted; 0 where there was none."""
+        ...
+
+    def note(self, num_rows: int) -> None:
+        """Leaves word for the next holder of how many rows the log has once all that this one has
+        taken in is written."""
+        ...
+
     def release(self) -> None:
         """Gives it back, so that the next writer need not wait."""
         ...

@@ -45,11 +45,13 @@ class Progress:
         answered_ids: string, the requests that have an answer.
         latest_failures: `request_id, code, transient, attempts` of those that have none.
         lone_attempts: `request_id, attempts`: how often a request was tried alone, over all runs.
+        num_rows: how many answers and failures were logged, over all runs.
     """
 
     answered_ids: pa.ChunkedArray
     latest_failures: pa.Table
     lone_attempts: pa.Table
+    num_rows: int
 
 
 def read_progress(uri: str, storage: StorageSpec) -> Progress:
@@ -73,6 +75,7 @@ def progress_of(folder: Folder) -> Progress:
         answered_ids=answered,
         latest_failures=latest_rows(failures, answered),
         lone_attempts=counts.rename_columns(["request_id", "attempts"]),
+        num_rows=len(answered) + failures.num_rows,
     )
 
 

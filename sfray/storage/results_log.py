@@ -34,6 +34,9 @@ from sfray.storage.read_results import (
     progress_of,
 )
 
+# `maybe_flush` is to be called so often.
+CALL_SECONDS = 1.0
+
 
 class ResultsLog:
     """The one writer of an output. Use `open`, as a context manager."""
@@ -61,6 +64,7 @@ class ResultsLog:
         self._failures.fence()
         self._attempts.fence()
         self._before: Progress = progress_of(folder)
+        self._num_rows = self._before.num_rows
         self._answered_now: list[pa.ChunkedArray] = []
         # Bytes in place of text: a third less memory for a million ids.
         before = self._before.answered_ids.to_pylist()
@@ -141,6 +145,11 @@ class ResultsLog:
         """`request_id, attempts`: how often `log_attempt` was called for it before this run."""
         return self._before.lone_attempts
 
+    @property
+    def num_lost_before(self) -> int:
+        """Outcomes that the last writer had taken in, but not written when it was lost."""
+        return max(0, self._lease.num_rows_before - self._before.num_rows)
+
     def append(self, outcomes: pa.Table) -> None:
         """Takes outcomes; they are on disk after the next flush, which may be now.
 
@@ -162,20 +171,23 @@ class ResultsLog:
         if not self._waiting:
             self._waiting_since = time.monotonic()
         self._waiting.append(rows)
+        self._num_rows += rows.num_rows
+        self._lease.note(self._num_rows)
         if sum(table.num_rows for table in self._waiting) >= self._flush_rows:
             self.flush()
         else:
             self.maybe_flush()
 
     def maybe_flush(self) -> None:
-        """Writes what has waited for `flush_seconds`; to be called now and then.
+        """Writes what would else wait longer than `flush_seconds`; to be called every second.
 
         Raises:
             OutputInUseError: another run has taken over, whether or not something waits: a run
                 that can write nothing is not to hold its workers any longer.
         """
         self._check_lease()
-        if self._waiting and time.monotonic() - self._waiting_since >= self._flush_seconds:
+        waited = time.monotonic() - self._waiting_since
+        if self._waiting and waited >= self._flush_seconds - CALL_SECONDS:
             self.flush()
 
     def flush(self) -> None:

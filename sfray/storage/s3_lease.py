@@ -45,6 +45,7 @@ class _State:
     owner: str
     counter: int
     released: bool
+    num_rows: int = 0
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -56,6 +57,7 @@ class S3Lease:
     def __init__(self, folder: VersionedFolder, state: _State, etag: str, term: float) -> None:
         self._folder = folder
         self._state = state
+        self.num_rows_before = self._num_rows = state.num_rows
         self._etag = etag
         self._term_seconds = term
         self._ended = threading.Event()
@@ -85,7 +87,8 @@ class S3Lease:
                 seen, seen_since = body, now
             held = _State(**json.loads(body)) if body else None
             if held is None or held.released or (wait and now - seen_since >= term):
-                state = _State(holder, owner, counter=0, released=False)
+                num_rows = held.num_rows if held else 0
+                state = _State(holder, owner, counter=0, released=False, num_rows=num_rows)
                 try:
                     return cls(folder, state, folder.replace(_KEY, state.to_json(), etag), term)
                 except KeyTakenError:
@@ -94,13 +97,17 @@ class S3Lease:
                 raise OutputInUseError(f"the output {folder.uri} is in use by {held.owner}")
             time.sleep(term / _LOOKS_PER_TERM)
 
+    def note(self, num_rows: int) -> None:
+        """See `Lease`. Said with the next renewal."""
+        self._num_rows = num_rows
+
     def release(self) -> None:
         """See `Lease`."""
         self._ended.set()
         self._thread.join(_RELEASE_SECONDS)
         if self.lost or self._thread.is_alive():
             return
-        released = replace(self._state, counter=self._state.counter + 1, released=True)
+        released = replace(self._next_state(), released=True)
         try:
             self._folder.replace(_KEY, released.to_json(), self._etag)
         except KeyTakenError:
@@ -108,14 +115,18 @@ class S3Lease:
         except StorageError as error:
             logger.warning("the lease is left to run out: %s", error)
 
+    def _next_state(self) -> _State:
+        return replace(self._state, counter=self._state.counter + 1, num_rows=self._num_rows)
+
     def _renew_until_ended(self) -> None:
+        renewed: _State | None = None
         while not self._ended.wait(self._term_seconds / _RENEWALS_PER_TERM):
             # The state stays the same until it is known to be there: a put whose reply was lost
             # is recognised by its body.
-            renewed = replace(self._state, counter=self._state.counter + 1)
+            renewed = renewed or self._next_state()
             try:
                 self._etag = self._folder.replace(_KEY, renewed.to_json(), self._etag)
-                self._state = renewed
+                self._state, renewed = renewed, None
             except KeyTakenError:
                 self.lost = True
                 return

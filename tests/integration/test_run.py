@@ -27,6 +27,7 @@ from sfray.pipeline.summary import RunSummary
 from sfray.storage.read_results import current_state, read_progress
 from sfray.storage.results_log import ResultsLog
 from tests.integration.fake_stages import Script
+from tests.unit.storage.outcomes import PASSTHROUGH, outcomes
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -241,6 +242,25 @@ def test_what_was_alone_when_the_driver_was_lost_is_tried_alone_again_but_not_fo
     summary = run(spec, Script(folder=tmp_path))
     assert summary.num_answers == 4 + answered
     assert summary.failures_by_code == ({} if answered else {"worker_lost": 2})
+
+
+def test_what_the_run_before_took_in_but_did_not_write_is_counted(tmp_path: Path) -> None:
+    spec = job(tmp_path, num_videos=3)
+    asked = make_plan(spec).requests.table["request_id"].to_pylist()
+    lost = ResultsLog.open(
+        spec.output.uri,
+        spec.storage,
+        passthrough=PASSTHROUGH,
+        run_id="lost",
+        flush_rows=10,
+        flush_seconds=30,
+    )
+    lost.append(outcomes(asked[:2]))
+    lost._lease.release()  # what the system does when a process dies
+    summary = run(spec, Script(folder=tmp_path))
+    assert (summary.num_answers, summary.num_recomputed) == (6, 2)
+    assert "answered twice" in dict(summary._lines())
+    assert run(spec, Script(folder=tmp_path)).num_recomputed == 0
 
 
 def test_driver_and_actors_log_events_that_name_the_run_and_no_secret(

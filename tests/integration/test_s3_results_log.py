@@ -169,6 +169,10 @@ def test_without_a_lease_the_last_opener_wins(s3_server, uri, monkeypatch):
 
 class FakeLease:
     lost = False
+    num_rows_before = 0
+
+    def note(self, num_rows):
+        pass
 
     def release(self):
         pass
@@ -181,6 +185,22 @@ def test_the_lease_is_renewed(s3_server, uri):
         while log._lease._state.counter == before and time.monotonic() < deadline:
             time.sleep(0.05)
         assert log._lease._state.counter > before
+
+
+def test_what_was_lost_with_a_writer_is_counted(s3_server, uri, monkeypatch):
+    stale = open_log(uri, s3_server.storage)
+    stale.append(outcomes(["a"]))
+    stale.flush()
+    stale.append(outcomes(["b"], ["c"]))
+    deadline = time.monotonic() + 20
+    while stale._lease._state.num_rows < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    stop(stale, monkeypatch)
+    with open_log(uri, s3_server.storage, "run-2") as log:
+        assert log.num_lost_before == 2
+        log.append(outcomes(["b"], ["c"]))
+    with open_log(uri, s3_server.storage, "run-3") as log:
+        assert log.num_lost_before == 0
 
 
 def test_what_refuses_is_one_sentence(s3_server, uri, monkeypatch):

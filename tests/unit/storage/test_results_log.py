@@ -114,10 +114,10 @@ def test_rows_are_written_by_number_and_by_age(tmp_path, monkeypatch):
         log.append(outcomes(["c"]))
         assert ids(tmp_path / "answers") == ["a", "b", "c"]
         log.append(outcomes(["d"]))
-        now[0] += 29
+        now[0] += 28
         log.maybe_flush()
         assert len(ids(tmp_path / "answers")) == 3
-        now[0] += 1
+        now[0] += 1  # the next call would come too late
         log.maybe_flush()
         assert len(ids(tmp_path / "answers")) == 4
 
@@ -301,6 +301,10 @@ def test_a_killed_writer_frees_the_output(tmp_path):
     assert done.returncode == -signal.SIGKILL
     with open_log(tmp_path, "run-2") as log:
         assert log.answered_ids().to_pylist() == ["a"]
+        assert log.num_lost_before == 1
+        log.append(outcomes(["b"]))
+    with open_log(tmp_path, "run-3") as log:
+        assert log.num_lost_before == 0
 
 
 REQUEST_IDS = st.sets(st.sampled_from("abcdefgh"))
