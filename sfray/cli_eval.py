@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +14,7 @@ import typer
 from rich.console import Console
 
 from sfray.config import JobSpec, StorageSpec
-from sfray.errors import SpecError
+from sfray.errors import SpecError, StorageError
 
 app = typer.Typer(
     name="eval",
@@ -79,8 +81,9 @@ def convert(
     if videos is not None:
         root, paths = list_videos(videos, StorageSpec(endpoint_url=endpoint_url))
     table, account = convert_files(chosen, files, root=root, video_paths=paths)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, output)
+    with _writes(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, output)
     if as_json:
         typer.echo(json.dumps(account.as_dict(), indent=2))
         return
@@ -263,8 +266,17 @@ def submission(
     from sfray.scoring.submission import submission_csv
 
     text, num_open = submission_csv(asked_rows(output, StorageSpec(endpoint_url=endpoint_url)))
-    file.write_text(text, encoding="utf-8")
+    with _writes(file):
+        file.write_text(text, encoding="utf-8")
     typer.echo(f"{file}: {text.count(chr(10)) - 1} questions, {num_open} of them without a choice")
+
+
+@contextmanager
+def _writes(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{path} can't be written: {os.strerror(error.errno or 0)}") from error
 
 
 def _run_jobs(jobs: list[JobSpec], address: str | None, report_format: Format) -> None:

@@ -23,6 +23,9 @@ def account_lines(account: Conversion) -> Iterator[str]:
     yield f"question ids made unique (the source's own are kept): {account.num_ids_changed}"
     yield f"questions without a reference answer: {account.num_without_answer}"
     yield f"rows without a video's name: {account.num_without_video}"
+    yield f"rows without a question: {account.num_without_question}"
+    if account.num_unpaired:
+        yield f"questions of a pair without the other one: {account.num_unpaired}"
     yield f"answers to no question: {account.num_unused_answers}"
     yield f"videos: {account.num_videos}"
     yield from _video_lines(account)

@@ -51,6 +51,8 @@ class Benchmark:
 
     Attributes:
         scorer: of a row without options; rows with options are always multiple choice.
+        has_options: whether its questions have options; None where some of its tasks do.
+        answers_are_public: False where questions may come without their answers.
         video_stems: patterns of a video's file name without extension, `{}` being the name in
             the source; the first one is its canonical name and its `video_id`.
         extensions: of video files, in the order in which they are tried.
@@ -66,6 +68,8 @@ class Benchmark:
     splits: tuple[Split, ...]
     published: Mapping[str, Mapping[str, float]]
     source: str
+    has_options: bool | None = False
+    answers_are_public: bool = True
     columns: Columns = field(default_factory=Columns)
     video_stems: tuple[str, ...] = ("{}",)
     extensions: tuple[str, ...] = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif")

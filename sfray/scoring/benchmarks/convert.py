@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 
 from sfray.errors import ManifestError
-from sfray.scoring.benchmarks.benchmark import Benchmark
+from sfray.scoring.benchmarks.benchmark import Benchmark, Scorer
 from sfray.scoring.benchmarks.questions import Question, questions_of
-from sfray.scoring.benchmarks.tables import Repairs, SourceRow, read_json, read_rows
+from sfray.scoring.benchmarks.tables import Repairs, SourceRow, read_rows, read_text
 from sfray.scoring.benchmarks.videos import VideoFiles, stems
 
 # Columns that must reach the results for a report; jobs name them in `manifest.passthrough`.
@@ -46,7 +47,9 @@ class Conversion:
         num_ids_changed: questions whose id is not the source's own, so that ids are unique; the
             source's is in `source_question_id`.
         num_without_answer: questions without a reference; they are asked but not scored.
-        num_without_video: rows that name no video; the run records them as `invalid_row`.
+        num_without_video, num_without_question: rows that lack the one or the other; the run
+            records them as `invalid_row`.
+        num_unpaired: questions of VCGBench's pairs whose other one is in no file.
         num_unused_answers: answers to questions that no file asks.
         split: the published part of the benchmark that has this size, if there is one.
         videos_missing: names of the videos that weren't found; None where none were looked for.
@@ -60,6 +63,8 @@ class Conversion:
     num_ids_changed: int
     num_without_answer: int
     num_without_video: int
+    num_without_question: int
+    num_unpaired: int
     num_unused_answers: int
     num_videos: int
     split: str | None
@@ -95,10 +100,15 @@ def convert(
     for row in rows:
         by_file.setdefault(row.file, []).append(row)
     questions = [q for part in by_file.values() for q in questions_of(part, benchmark, repairs)]
-    if len({bool(q.options) for q in questions}) > 1:
+    if len({q.scorer is Scorer.MULTIPLE_CHOICE for q in questions}) > 1:
         raise ManifestError(
             "these files hold questions with options and without: convert them one at a time, "
             "since a job has one task"
+        )
+    if benchmark.answers_are_public and all(q.answer is None for q in questions):
+        raise ManifestError(
+            f"no answer to any question of {', '.join(by_file)}: give the file of answers too, or "
+            f"one with a column {' or '.join(benchmark.columns.answer)}"
         )
     ids, num_ids_changed = _unique_ids(questions)
     found = VideoFiles(video_paths, benchmark.extensions) if video_paths is not None else None
@@ -109,6 +119,7 @@ def convert(
     )
     num_videos = len(set(table["video_id"].drop_null().to_pylist()))
     asked = Counter((q.video, q.question) for q in questions)
+    pairs = Counter((q.video, q.pair) for q in questions if q.pair is not None)
     account = Conversion(
         benchmark=benchmark.name,
         num_read=len(source.rows),
@@ -118,6 +129,8 @@ def convert(
         num_ids_changed=num_ids_changed,
         num_without_answer=sum(q.answer is None for q in questions),
         num_without_video=sum(q.video is None for q in questions),
+        num_without_question=sum(q.question is None for q in questions),
+        num_unpaired=sum(number == 1 for number in pairs.values()),
         num_unused_answers=source.num_unused_answers,
         num_videos=num_videos,
         split=next((s.name for s in benchmark.splits if s.has_size(len(ids), num_videos)), None),
@@ -137,36 +150,63 @@ class _Source:
 def _read(benchmark: Benchmark, files: Sequence[Path], repairs: Repairs) -> _Source:
     """Sorts the files into questions, answers and maps, and puts answers to their questions."""
     rows: list[SourceRow] = []
-    answers: dict[str, dict[str, Any]] = {}
+    answers: dict[str, list[dict[str, Any]]] = {}
     video_map: dict[str, str] = {}
-    answer_files = []
     for path in files:
-        mapping = _video_map(path)
-        if mapping is not None:
+        if path.suffix.lower() == ".txt" and (mapping := _video_map(read_text(path, repairs))):
             video_map |= mapping
             continue
-        chosen = _answer_numbers(path)
-        if chosen is not None:
-            answers |= chosen
-            continue
-        read = read_rows(path, repairs)
-        if _asks(read[0], benchmark):
-            rows += read
+        value = _plain_object(path)
+        if value and all(_is_number(v) for v in value.values()):
+            for key, number in value.items():
+                answers.setdefault(key, []).append({"answer_number": number})
+        elif value and all(isinstance(v, str) for v in value.values()):
+            video_map |= value
         else:
-            answer_files.append(path.name)
-            for row in read:
-                answers[str(row.first(benchmark.columns.question_id))] = row.values
+            read = read_rows(path, repairs)
+            if any(_asks(row, benchmark) for row in read):
+                rows += read
+            else:
+                for key, row in _by_question(read, benchmark).items():
+                    answers.setdefault(key, []).extend(row)
     if not rows:
-        raise ManifestError(f"no file of questions among: {', '.join(path.name for path in files)}")
+        raise ManifestError(
+            f"no file of questions among: {', '.join(path.name for path in files)} (a question "
+            f"stands in a column {' or '.join(benchmark.columns.question)})"
+        )
     if not answers:
         return _Source(rows, 0, video_map)
-    used = set()
+    joined = _with_answers(rows, answers, benchmark, repairs)
+    asked = {_question_key(row, benchmark) for row in rows}
+    num_unused = sum(len(given) for key, given in answers.items() if key not in asked)
+    return _Source(joined, num_unused, video_map)
+
+
+def _with_answers(
+    rows: list[SourceRow],
+    answers: dict[str, list[dict[str, Any]]],
+    benchmark: Benchmark,
+    repairs: Repairs,
+) -> list[SourceRow]:
+    """The rows with their answers; ids that several share, as TGIF-QA's, go by their order."""
+    sharing = Counter(_question_key(row, benchmark) for row in rows)
+    met: Counter[str] = Counter()
     joined = []
     for row in rows:
-        key = str(row.first(benchmark.columns.question_id))
-        used.add(key)
-        joined.append(replace(row, values=row.values | answers.get(key, {})))
-    return _Source(joined, len(answers.keys() - used), video_map)
+        key = _question_key(row, benchmark)
+        given = answers.get(key, [])
+        number = met[key]
+        met[key] += 1
+        if len(given) == sharing[key]:
+            answer = given[number]
+        elif given and all(other == given[0] for other in given):
+            answer = given[0]
+        else:
+            answer = {}
+            if given:
+                repairs.note("an id with too many or too few answers: left without", row.place)
+        joined.append(replace(row, values=row.values | answer))
+    return joined
 
 
 def _asks(row: SourceRow, benchmark: Benchmark) -> bool:
@@ -174,31 +214,46 @@ def _asks(row: SourceRow, benchmark: Benchmark) -> bool:
     return not names.isdisjoint(row.values)
 
 
-def _answer_numbers(path: Path) -> dict[str, dict[str, Any]] | None:
-    """EgoSchema's `subset_answers.json`: the number of the right option by question."""
-    value = _plain_object(path, int)
-    return None if value is None else {key: {"answer_number": v} for key, v in value.items()}
+def _by_question(read: list[SourceRow], benchmark: Benchmark) -> dict[str, list[dict[str, Any]]]:
+    """The rows of a file of answers by the questions' ids, in their order."""
+    answers: dict[str, list[dict[str, Any]]] = {}
+    for row in read:
+        answers.setdefault(_question_key(row, benchmark), []).append(row.values)
+    return answers
 
 
-def _video_map(path: Path) -> dict[str, str] | None:
-    """A file of video names: MSVD's `youtube_mapping.txt`, NExT-QA's `map_vid_vidorID.json`."""
-    if path.suffix.lower() == ".txt":
-        pairs = [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-        if pairs and all(len(pair) in (0, 2) for pair in pairs):
-            return {pair[1]: pair[0] for pair in pairs if pair}
-        return None
-    return _plain_object(path, str)
+def _question_key(row: SourceRow, benchmark: Benchmark) -> str:
+    return str(row.first(benchmark.columns.question_id))
 
 
-def _plain_object(path: Path, kind: type) -> dict[str, Any] | None:
-    """A JSON object whose values are all of a kind, else None."""
+def _video_map(text: str) -> dict[str, str] | None:
+    """MSVD's `youtube_mapping.txt`: the source's names and the numbers that questions have."""
+    pairs = [line.split() for line in text.splitlines()]
+    if pairs and all(len(pair) in (0, 2) for pair in pairs):
+        return {pair[1]: pair[0] for pair in pairs if pair}
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is int or (isinstance(value, str) and value.isdigit())
+
+
+def _plain_object(path: Path) -> dict[str, Any] | None:
+    """A JSON object of plain values, else None.
+
+    EgoSchema's `subset_answers.json` has the number of the right option by question, NExT-QA's
+    `map_vid_vidorID.json` a path by video.
+    """
     if path.suffix.lower() != ".json":
         return None
-    with path.open("rb") as file:  # lists of questions, by far the larger files, are read once
-        if not file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{"):
-            return None
-    value = read_json(path)
-    return value if value and all(type(v) is kind for v in value.values()) else None
+    text = read_text(path, Repairs())
+    if not text.lstrip().startswith("{"):  # a list of questions, by far the larger files
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:  # JSON lines, or damage that the reading of rows will name
+        return None
+    return value if not any(isinstance(v, dict | list) for v in value.values()) else None
 
 
 def _collapse(rows: list[SourceRow]) -> tuple[list[SourceRow], int]:

@@ -55,6 +55,7 @@ _ALL = (
         name="tgif-qa",
         title="TGIF-QA",
         scorer=Scorer.OPEN_ENDED,
+        has_options=None,
         splits=(
             Split("test of FrameQA", 13691, 7132),
             Split("test of action", 2274),
@@ -92,7 +93,8 @@ _ALL = (
     Benchmark(
         name="next-qa",
         title="NExT-QA",
-        scorer=Scorer.OPEN_ENDED,
+        scorer=Scorer.MULTIPLE_CHOICE,
+        has_options=True,
         splits=(Split("validation", 4996, 570), Split("test", 8564)),
         published=_accuracy(64.2, 72.0),
         source=_MULTIPLE_CHOICE,
@@ -101,7 +103,9 @@ _ALL = (
     Benchmark(
         name="egoschema",
         title="EgoSchema",
-        scorer=Scorer.OPEN_ENDED,
+        scorer=Scorer.MULTIPLE_CHOICE,
+        has_options=True,
+        answers_are_public=False,
         splits=(Split("subset with answers", 500, 500), Split("full set", 5031)),
         published=_accuracy(47.2, 55.8),
         source=f"{_MULTIPLE_CHOICE}, subset with answers",
@@ -111,7 +115,8 @@ _ALL = (
     Benchmark(
         name="intentqa",
         title="IntentQA",
-        scorer=Scorer.OPEN_ENDED,
+        scorer=Scorer.MULTIPLE_CHOICE,
+        has_options=True,
         splits=(Split("test", 2134),),
         published=_accuracy(60.1, 66.5),
         source=_MULTIPLE_CHOICE,

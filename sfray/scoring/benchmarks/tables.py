@@ -6,6 +6,7 @@ repair is counted by kind with the rows that it touched.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -13,6 +14,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ _DAMAGE = (
     ("spaces around a text removed", re.compile(r"^\s+|\s+$"), ""),
 )
 _JSON_SUFFIXES = (".json", ".jsonl")
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(slots=True)
@@ -70,11 +73,7 @@ def read_rows(path: Path, repairs: Repairs) -> list[SourceRow]:
     Raises:
         ManifestError: it can't be read, or holds no table.
     """
-    try:
-        body = path.read_bytes()
-    except OSError as error:
-        raise ManifestError(f"{path} can't be read: {error.strerror}") from error
-    text = _decode(body, path.name, repairs)
+    text = read_text(path, repairs)
     read = _json_rows if path.suffix.lower() in _JSON_SUFFIXES else _delimited_rows
     rows = [SourceRow(values, path.name, n) for n, values in read(text, path, repairs)]
     if not rows:
@@ -82,19 +81,18 @@ def read_rows(path: Path, repairs: Repairs) -> list[SourceRow]:
     return rows
 
 
-def read_json(path: Path) -> Any:
-    """The value of a JSON file; raises `ManifestError`."""
+def read_text(path: Path, repairs: Repairs) -> str:
+    """The text of a file, whatever it is encoded in; raises `ManifestError`."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise ManifestError(f"{path} is not readable JSON: {error}") from error
-
-
-def _decode(body: bytes, name: str, repairs: Repairs) -> str:
+        body = path.read_bytes()
+    except OSError as error:
+        raise ManifestError(f"{path} can't be read: {error.strerror}") from error
+    if body.startswith(_UTF16_MARKS):  # spreadsheets save "Unicode text" so
+        return body.decode("utf-16", errors="replace")
     try:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError:
-        repairs.note("read as Windows-1252, not being UTF-8", name)
+        repairs.note("read as Windows-1252, not being UTF-8", path.name)
         return body.decode("cp1252", errors="replace")
 
 
@@ -138,16 +136,17 @@ def _delimited_rows(
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     head = text.split("\n", 1)[0]
     delimiter = "\t" if head.count("\t") > head.count(",") else ","
-    lines = io.StringIO(text, newline="")
-    if delimiter == "\t" and '""' not in text:
-        # Tab-separated files hold bare quotes; only where some are doubled do they quote.
-        reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
-    else:
-        reader = csv.reader(lines, delimiter=delimiter)
-    header = [name.strip() for name in next(reader, [])]
+    lines = list(io.StringIO(text, newline=""))
+    header = [name.strip() for name in next(csv.reader(lines, delimiter=delimiter), [])]
     if len(header) < 2 or len(set(header)) != len(header):
         raise ManifestError(f"{path} has no usable header of column names: {head[:80]!r}")
-    for number, cells in enumerate(reader, start=1):
+    records: Iterator[list[str]]
+    if delimiter == "\t" and '""' not in text:
+        # Tab-separated files hold bare quotes; only where some are doubled do they quote.
+        records = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    else:
+        records = _quoted_records(lines, delimiter, len(header), path.name, repairs)
+    for number, cells in enumerate(islice(records, 1, None), start=1):
         if not any(cell.strip() for cell in cells):
             repairs.note("blank lines skipped", f"{path.name}:{number}")
             continue
@@ -155,6 +154,44 @@ def _delimited_rows(
         cells = _fit(cells, header, delimiter, place, repairs)
         # A column without a name counts the rows; it tells nothing of the question.
         yield number, {k: v for k, v in zip(header, cells, strict=False) if k}
+
+
+def _quoted_records(
+    lines: list[str], delimiter: str, width: int, name: str, repairs: Repairs
+) -> Iterator[list[str]]:
+    """The records of a file with quotes; a quote that is never closed swallows no rows."""
+    start = number = 0
+    while start < len(lines):
+        reader = csv.reader(islice(lines, start, None), delimiter=delimiter)
+        begun = start
+        for cells in reader:
+            record = lines[begun : start + reader.line_num]
+            if _is_swallowed(record, delimiter, width):
+                repairs.note("a quote that is never closed removed", f"{name}:{number}")
+                plain = csv.reader(record[:1], delimiter=delimiter, quoting=csv.QUOTE_NONE)
+                yield [cell.strip('"').replace('""', '"') for cell in next(plain)]
+                begun += 1
+                number += 1
+                break
+            yield cells
+            begun += len(record)
+            number += 1
+        start = begun
+
+
+def _is_swallowed(record: list[str], delimiter: str, width: int) -> bool:
+    """Whether the lines of a record are rows of their own behind a quote without an end.
+
+    The first line must have a row's cells if quotes mean nothing and, with those that they
+    close, a following one too. A text with line breaks in it fails on its first line.
+    """
+    first, *others = record
+    if first.count('"') % 2 == 0 or first.count(delimiter) < width - 1:
+        return False
+    return not others or any(
+        line.count('"') % 2 == 0 and len(next(csv.reader([line], delimiter=delimiter))) == width
+        for line in others
+    )
 
 
 def _fit(

@@ -145,6 +145,86 @@ def test_egoschema_full_set_with_the_answers_of_its_subset(tmp_path):
     assert [(row["question_id"], row["answer"]) for row in rows] == [("u1", "D"), ("u2", None)]
     assert rows[0]["video_uri"] == "u1.mp4"
     assert rows[0]["options"][4] == "text 4"
+    rows, _ = _convert("egoschema", q, _file(tmp_path, "a.json", {"u2": "0", "u3": "1"}))
+    assert [(row["question_id"], row["answer"]) for row in rows] == [("u1", None), ("u2", "A")]
+    rows, account = _convert("egoschema", q)
+    assert account.num_without_answer == 2
+
+
+def test_one_answer_number_out_of_range_leaves_the_others(tmp_path):
+    head = "video,question,answer,qid,type,a0,a1,a2\n"
+    body = "1,a?,3,0,CH,x,y,z\n2,b?,2,0,CH,x,y,z\n3,c?,1.0,0,CH,x,y,z\n4,d?,-1,0,CH,x,y,z\n"
+    rows, account = _convert("next-qa", _file(tmp_path, "val.csv", head + body))
+    assert [row["answer"] for row in rows] == [None, "C", "B", None]
+    assert account.repairs == {
+        "an answer number without an option: left without reference": ["val.csv:1", "val.csv:4"]
+    }
+
+
+def test_an_answers_number_stands_against_its_text(tmp_path):
+    head = "video_name,question,question_id,answer_number,answer,a0,a1\n"
+    body = "1,a?,10,1,x,x,y\n2,b?,20,1,y,x,y\n3,c?,30,7,x,x,y\n"
+    rows, account = _convert("next-qa", _file(tmp_path, "NExT_QA.csv", head + body))
+    assert [row["answer"] for row in rows] == ["B", "B", "A"]
+    assert list(account.repairs.values()) == [["NExT_QA.csv:1"]]
+
+
+def test_an_option_that_is_missing_keeps_its_place(tmp_path):
+    question = {"q_uid": "u", "question": "q?", "option 0": "a", "option 1": None, "option 2": "c"}
+    rows, account = _convert(
+        "egoschema",
+        _file(tmp_path, "questions.json", [question]),
+        _file(tmp_path, "subset_answers.json", {"u": 2}),
+    )
+    assert (rows[0]["options"], rows[0]["answer"]) == (["a", "", "c"], "C")
+    assert account.repairs == {"an option without text": ["questions.json:1"]}
+
+
+def test_a_row_cut_before_its_options_is_kept_and_told(tmp_path):
+    head = "video,question,answer,qid,a0,a1\n"
+    rows, account = _convert(
+        "intentqa", _file(tmp_path, "test.csv", head + "1,a?,0,1,x,y\n2,b?,1,1\n")
+    )
+    assert [row["options"] for row in rows] == [["x", "y"], None]
+    assert {row["scorer"] for row in rows} == {"multiple_choice"}
+    assert account.repairs["a row with fewer than two options: kept, can't be asked"] == [
+        "test.csv:2"
+    ]
+
+
+def test_answers_to_ids_that_questions_share_go_by_their_order(tmp_path):
+    asked = [{"video_name": "g", "question": q, "question_id": 7} for q in ("a?", "b?")]
+    answers = [{"answer": a, "type": 0, "question_id": 7} for a in ("x", "y")]
+    q = _file(tmp_path, "test_q.json", asked)
+    rows, _ = _convert("tgif-qa", q, _file(tmp_path, "test_a.json", answers))
+    assert [(row["question"], row["answer"]) for row in rows] == [("a?", "x"), ("b?", "y")]
+    rows, _ = _convert("tgif-qa", q, _file(tmp_path, "test_a.json", answers[:1]))
+    assert [row["answer"] for row in rows] == ["x", "x"]
+    third = {"answer": "z", "question_id": 7}
+    other = {"video_name": "g", "question": "c?", "question_id": 8}
+    q = _file(tmp_path, "test_q.json", [*asked, other])
+    a = _file(tmp_path, "test_a.json", [*answers, third, third | {"question_id": 8}])
+    rows, account = _convert("tgif-qa", q, a)
+    assert [row["answer"] for row in rows] == [None, None, "z"]
+    assert list(account.repairs.values()) == [["test_q.json:1", "test_q.json:2"]]
+
+
+def test_copies_of_the_csv_form_and_intentqas_own(tmp_path):
+    copied = ",video_name,question,question_id,answer,video_id,question_type,a0,a1\n"
+    copied += "1,138,how?,138_CH_1,balance,138,CH,jump,balance\n"
+    rows, _ = _convert("intentqa", _file(tmp_path, "IntentQA.csv", copied))
+    assert (rows[0]["question_id"], rows[0]["answer"]) == ("138_CH_1", "B")
+    own = "video_id,frame_count,width,height,question,answer,qid,type,a0,a1,action,lemma,lemma_id\n"
+    own += "61,12,6,3,why?,1,2,CW,talk,sing,playing,play,141\n"
+    rows, _ = _convert("intentqa", _file(tmp_path, "test.csv", own))
+    assert (rows[0]["video_uri"], rows[0]["answer"], rows[0]["question_type"]) == (
+        "61.mp4",
+        "B",
+        "CW",
+    )
+    msrvtt = "video_id,question,answer,qid,type\n7010,what is shown,rain,170859,10\n"
+    rows, _ = _convert("msrvtt-qa", _file(tmp_path, "test.csv", msrvtt))
+    assert (rows[0]["video_uri"], rows[0]["question_type"]) == ("video7010.mp4", "what")
 
 
 def test_tgif_tasks_are_told_apart(tmp_path):
@@ -172,7 +252,7 @@ def test_questions_with_and_without_options_are_two_jobs(tmp_path):
         _convert("tgif-qa", choice, count)
 
 
-@pytest.mark.parametrize("form", ["two files", "pairs in JSON"])
+@pytest.mark.parametrize("form", ["two files", "pairs in JSON", "lists in JSON"])
 def test_vcgbench_pairs_share_a_pair_id(tmp_path, form):
     if form == "two files":
         head = "video_name,question,question_id,answer\n"
@@ -180,14 +260,25 @@ def test_vcgbench_pairs_share_a_pair_id(tmp_path, form):
             _file(tmp_path, "Consistency_QA1.csv", head + "v_a,one?,v_a_0,yes\n"),
             _file(tmp_path, "Consistency_QA2.csv", head + "v_a,two?,v_a_0,yes\n"),
         ]
+    elif form == "lists in JSON":
+        pair = {"video_name": "a", "question": ["one?", "two?"], "answer": "yes"}
+        files = [_file(tmp_path, "consistency_val_qa.json", [pair | {"question_id": "v_a_0"}])]
     else:
         pair = {"video_name": "v_a", "Q1": "one?", "Q2": "two?", "A": "yes"}
         files = [_file(tmp_path, "consistency_qa.json", [pair])]
-    rows, _ = _convert("vcgbench", *files)
+    rows, account = _convert("vcgbench", *files)
+    assert account.num_unpaired == 0
     assert [row["question"] for row in rows] == ["one?", "two?"]
     assert [row["question_id"] for row in rows] == ["consistency/v_a_0/1", "consistency/v_a_0/2"]
     assert rows[0]["pair_id"] == rows[1]["pair_id"] == "v_a_0"
     assert {row["scorer"] for row in rows} == {"generation"}
+
+
+def test_half_a_pair_is_told(tmp_path):
+    body = "video_name,question,question_id,answer\nv_a,one?,v_a_0,yes\n"
+    _, account = _convert("vcgbench", _file(tmp_path, "Consistency_QA1.csv", body))
+    assert account.num_unpaired == 1
+    assert "questions of a pair without the other one: 1" in list(account_lines(account))
 
 
 def test_vcgbench_parts_share_ids_of_the_source(tmp_path):
@@ -235,6 +326,10 @@ def test_a_row_without_a_video_is_kept_for_the_run_to_record(tmp_path):
     rows, account = _convert("msvd-qa", _file(tmp_path, "q.csv", body))
     assert rows[0]["video_uri"] is None
     assert account.num_without_video == 1
+    assert account.num_without_question == 0
+    body = "video_name,question,answer,question_id\nv1,,x,1\nv2,who?,y,2\n"
+    _, account = _convert("msvd-qa", _file(tmp_path, "q.csv", body))
+    assert account.num_without_question == 1
 
 
 def test_a_word_for_nothing_is_an_answer_and_an_empty_cell_is_none(tmp_path):
@@ -242,6 +337,39 @@ def test_a_word_for_nothing_is_an_answer_and_an_empty_cell_is_none(tmp_path):
     rows, account = _convert("msvd-qa", _file(tmp_path, "q.csv", body))
     assert [row["answer"] for row in rows] == ["none", "nan", None]
     assert account.num_without_answer == 1
+
+
+CHOICES = "video,question,answer,qid,a0,a1\n1,a?,0,1,x,y\n"
+OPEN = "video_name,question,answer,question_id\n1,a?,x,1\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "body", "words"),
+    [
+        ("msvd-qa", "q.csv", CHOICES, "has options to choose from, but MSVD-QA asks without"),
+        ("next-qa", "q.csv", OPEN, "has no options to choose from, but NExT-QA asks with"),
+        ("egoschema", "q.csv", OPEN, "has no options to choose from, but EgoSchema asks with"),
+        ("vcgbench", "q.csv", OPEN, "its name must hold one of consistency, temporal, generic"),
+        (
+            "msvd-qa",
+            "q.csv",
+            "question,answer\na?,x\n",
+            "no column video_name or .*question, answer",
+        ),
+        ("msvd-qa", "q.csv", "video_name,answer\na,x\n", "a column question or Q"),
+        ("msvd-qa", "q.csv", "video_name,question\na,x?\n", "no answer to any question of q.csv"),
+        ("msvd-qa", "q.json", "{", "not valid JSON"),
+    ],
+)
+def test_files_that_do_not_fit_the_benchmark_are_refused(tmp_path, name, file, body, words):
+    with pytest.raises(ManifestError, match=words):
+        _convert(name, _file(tmp_path, file, body))
+
+
+@pytest.mark.parametrize("name", ["gone.csv", "gone.json", "gone.txt"])
+def test_a_file_that_is_not_there_is_named(tmp_path, name):
+    with pytest.raises(ManifestError, match=f"{name} can't be read"):
+        _convert("msvd-qa", tmp_path / name)
 
 
 def test_files_without_questions_are_refused(tmp_path):

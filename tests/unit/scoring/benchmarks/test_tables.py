@@ -53,6 +53,28 @@ def test_quoted_line_breaks_stay_in_one_row(tmp_path):
     assert [row.values["question"] for row in rows] == ["\n12,what?", "who?"]
 
 
+def test_a_quote_that_is_never_closed_swallows_no_rows(tmp_path):
+    body = 'video_name,question,answer\nv1,"what?,red\nv2,who?,man\nv3,"how, so?",ok\nv4,"why?,no\n'
+    rows, repairs = _read(tmp_path, body)
+    assert [tuple(row.values.values()) for row in rows] == [
+        ("v1", "what?", "red"),
+        ("v2", "who?", "man"),
+        ("v3", "how, so?", "ok"),
+        ("v4", "why?", "no"),
+    ]
+    assert repairs == {"a quote that is never closed removed": ["q.csv:1", "q.csv:4"]}
+
+
+def test_texts_with_line_breaks_commas_and_quotes_are_no_damage(tmp_path):
+    body = 'video,question,answer\r\nv1,"so\r\n, is, it?",a\r\nv2,"say ""hi"",\r\nthen go",b\r\n'
+    rows, repairs = _read(tmp_path, body)
+    assert [row.values["question"] for row in rows] == [
+        "so\r\n, is, it?",
+        'say "hi",\r\nthen go',
+    ]
+    assert not repairs
+
+
 def test_tab_separated_rows_may_hold_bare_quotes_and_commas(tmp_path):
     rows, _ = _read(tmp_path, 'gif_name\tquestion\tanswer\ng1\tsays "hi, there?\t2\ng2\tb\t3\n')
     assert [row.values["question"] for row in rows] == ['says "hi, there?', "b"]
@@ -61,6 +83,8 @@ def test_tab_separated_rows_may_hold_bare_quotes_and_commas(tmp_path):
 def test_a_byte_order_mark_and_windows_text_are_read(tmp_path):
     rows, _ = _read(tmp_path, b"\xef\xbb\xbfvideo,question\nv1,what?\n")
     assert rows[0].values["video"] == "v1"
+    rows, _ = _read(tmp_path, "video,question\nv1,caf\u00e9?\n".encode("utf-16"))
+    assert rows[0].values == {"video": "v1", "question": "caf\u00e9?"}
     rows, repairs = _read(tmp_path, b"video,question\nv1,caf\xe9?\n")
     assert rows[0].values["question"] == "caf\u00e9?"
     assert list(repairs) == ["read as Windows-1252, not being UTF-8"]
