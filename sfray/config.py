@@ -6,6 +6,7 @@ configures takes, so no second set of names exists.
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -19,26 +20,28 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from sfray.errors import SpecError
 from sfray.partition import Partition
 
 Task = Literal["caption", "qa", "multiple_choice"]
 PositiveInt = Annotated[int, Field(ge=1)]
+NonEmpty = Annotated[str, Field(min_length=1)]
 
 
 def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-Strings = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Strings = Annotated[tuple[NonEmpty, ...], BeforeValidator(_as_tuple)]
 Scheme = Literal["file", "s3", "gs", "https", "http"]
 
 
 class Section(BaseModel):
     """A part of the job file: unknown keys and loose types are refused, values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ManifestSpec(Section):
@@ -48,7 +51,7 @@ class ManifestSpec(Section):
     results unchanged.
     """
 
-    uri: str | Strings
+    uri: NonEmpty | Annotated[tuple[NonEmpty, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
     columns: dict[str, str] = {}
     passthrough: Strings = ()
 
@@ -61,7 +64,9 @@ class VideosSpec(Section):
     """Where videos may come from. `root` is what relative URIs are resolved against."""
 
     root: str | None = None
-    allowed_schemes: Annotated[tuple[Scheme, ...], BeforeValidator(_as_tuple)] = (
+    allowed_schemes: Annotated[
+        tuple[Scheme, ...], Field(min_length=1), BeforeValidator(_as_tuple)
+    ] = (
         "file",
         "s3",
         "gs",
@@ -74,8 +79,15 @@ class VideosSpec(Section):
 class PromptSpec(Section):
     """One prompt for every video; `{column}` stands for a column of the manifest."""
 
-    prompt_id: str = Field(min_length=1)
-    text: str = Field(min_length=1)
+    prompt_id: NonEmpty
+    text: NonEmpty
+
+    @field_validator("text")
+    @classmethod
+    def _says_something(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("a prompt's text can't be blank")
+        return value
 
 
 class RopeScaling(Section):
@@ -91,7 +103,7 @@ class RopeScaling(Section):
 class ModelSpec(Section):
     """The model: `id` is a hub id, a folder, here or on S3, or `demo`."""
 
-    id: str = Field(min_length=1)
+    id: NonEmpty
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     engine: Literal["auto", "vllm", "transformers"] = "auto"
@@ -131,7 +143,18 @@ class PoolingSpec(Section):
     def _yaml_grid(cls, value: Any) -> Any:
         if value is False:  # YAML 1.1 reads a bare `off` as false
             return "off"
-        return tuple(value) if isinstance(value, list) else value
+        if value is None or value == "off":
+            return value
+        sides = value if isinstance(value, list | tuple) else ()
+        if len(sides) != 2 or not all(type(side) is int and side >= 1 for side in sides):
+            raise ValueError(f"{value!r} is neither two integers of 1 or more, as [4, 4], nor off")
+        return tuple(sides)
+
+    @model_validator(mode="after")
+    def _sees_something(self) -> PoolingSpec:
+        if self.num_slow_frames == 0 and self.fast_grid == "off":
+            raise ValueError("num_slow_frames 0 and fast_grid off together leave no pathway on")
+        return self
 
 
 class GenerationSpec(Section):
@@ -193,7 +216,7 @@ class OutputSpec(Section):
     modulo n, in a log of its own below `uri`.
     """
 
-    uri: str = Field(min_length=1)
+    uri: NonEmpty
     partition: str | None = None
     flush_rows: PositiveInt = 1000
     flush_seconds: PositiveInt = 30
@@ -281,12 +304,27 @@ def parse_job_spec(values: dict[str, Any], overrides: tuple[str, ...] = ()) -> J
     try:
         return JobSpec.model_validate(values)
     except ValidationError as error:
-        raise SpecError(_one_sentence(error)) from error
+        raise SpecError(_one_sentence(error, values)) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key stands twice: the first of two values would be lost in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key.value!r} is there twice", problem_mark=key.start_mark
+                )
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _parse_yaml(text: str, where: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
     except yaml.YAMLError as error:
         raise SpecError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
 
@@ -304,21 +342,59 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     section[keys[-1]] = _parse_yaml(text, where=f"--set {override!r}")
 
 
-def _one_sentence(error: ValidationError) -> str:
+_SHOULD_BE = "it should be "
+_DEMANDS = {
+    "tuple_type": "a list",
+    "model_type": "a mapping of keys",
+    "dict_type": "a mapping of keys",
+    "string_too_short": "not empty",
+    "too_short": "not empty",
+}
+
+
+def _one_sentence(error: ValidationError, values: dict[str, Any]) -> str:
     """The first problem, with the value and what is allowed; a misspelt key before others."""
     problems = error.errors(include_url=False)
-    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    path = [str(part) for part in problem["loc"]]
+    misspelt = [p for p in problems if p["type"] == "extra_forbidden"]
+    first = _path((misspelt or problems)[0], values)
+    # Where a value may be of several types each has its complaint: of a list, that of its item.
+    of_it = [p for p in misspelt or problems if _path(p, values)[: len(first)] == first]
+    problem = max(of_it, key=lambda p: len(_path(p, values)))
+    path = _path(problem, values)
     where = ".".join(path)
     if problem["type"] == "extra_forbidden":
         allowed = ", ".join(sorted(_allowed_keys(path[:-1])))
         return f"unknown key {where!r} in the job file; allowed here: {allowed}"
     if problem["type"] == "missing":
         return f"the job file lacks the key {where!r}"
-    message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error" and not isinstance(problem["input"], str | int | float):
-        return f"job file: {where + ': ' if where else ''}{message}"
-    return f"job file: {where} is {problem['input']!r}, but: {message}"
+        return f"job file: {where + ': ' if where else ''}{_demand(problem)}"
+    demand, *others = dict.fromkeys(_demand(p) for p in of_it if _path(p, values) == path)
+    more = "".join(f" or {other.removeprefix(_SHOULD_BE)}" for other in others)
+    value = textwrap.shorten(repr(problem["input"]), 200, placeholder="...")
+    return f"job file: {where} is {value}, but: {demand}{more}"
+
+
+def _path(problem: ErrorDetails, values: Any) -> list[str]:
+    """The keys and list positions that lead to a problem, without pydantic's names of types."""
+    path = []
+    for part in problem["loc"]:
+        if isinstance(values, dict) and isinstance(part, str):
+            values = values.get(part)
+        elif isinstance(values, list | tuple) and isinstance(part, int):
+            values = values[part]
+        else:
+            continue
+        path.append(str(part))
+    return path
+
+
+def _demand(problem: ErrorDetails) -> str:
+    """What a problem's value should have been, in the words of a YAML file."""
+    if (known := _DEMANDS.get(problem["type"])) is not None:
+        return _SHOULD_BE + known
+    message = problem["msg"].removeprefix("Value error, ")
+    return message.replace("Input should be ", _SHOULD_BE, 1)
 
 
 def _allowed_keys(path: list[str]) -> list[str]:

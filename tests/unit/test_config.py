@@ -43,6 +43,20 @@ def test_defaults_are_the_documented_ones() -> None:
         ({"videos": {"allowed_schemes": ["ftp"]}}, ["'ftp'", "'https'"]),
         ({"name": "../evil"}, ["name"]),
         ({"modle": {}}, ["modle", "model"]),
+        ({"pooling": {"fast_grid": [4]}}, ["pooling.fast_grid: [4]", "[4, 4]", "off"]),
+        ({"pooling": {"fast_grid": True}}, ["pooling.fast_grid is True", "[4, 4]"]),
+        ({"pooling": {"num_slow_frames": 0, "fast_grid": False}}, ["no pathway"]),
+        ({"manifest": {"uri": 5}}, ["manifest.uri is 5", "a valid string or a list"]),
+        ({"manifest": {"uri": ""}}, ["manifest.uri is ''", "not empty"]),
+        ({"manifest": {"uri": []}}, ["manifest.uri is []", "not empty"]),
+        ({"manifest": {"uri": ["a", 5]}}, ["manifest.uri.1 is 5", "a valid string"]),
+        ({"resources": {"decode_workers": [1, 2]}}, ["[1, 2]", "a mapping of keys"]),
+        ({"resources": {"num_gpus_per_replica": "much"}}, ["a valid number or 'auto'"]),
+        ({"generation": {"temperature": float("inf")}}, ["inf", "finite"]),
+        ({"generation": {"stop": "END"}}, ["generation.stop is 'END'", "a list"]),
+        ({"generation": {"stop": [""]}}, ["generation.stop.0", "not empty"]),
+        ({"videos": {"allowed_schemes": []}}, ["allowed_schemes", "not empty"]),
+        ({"task": "caption", "prompts": [{"prompt_id": "a", "text": " "}]}, ["blank"]),
     ],
 )
 def test_a_wrong_value_is_one_sentence_with_what_is_allowed(
@@ -84,6 +98,13 @@ def test_an_override_that_fits_nowhere_is_refused(tmp_path: Path, override: str)
     path.write_text("manifest: {uri: a}\ntask: qa\nmodel: {id: demo}\noutput: {uri: out}\n")
     with pytest.raises(SpecError):
         load_job_spec(path, (override,))
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("task: qa\noutput: {uri: out, uri: elsewhere}\n")
+    with pytest.raises(SpecError, match=r"the key 'uri' is there twice .* line 2"):
+        load_job_spec(path)
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "", "\x00"])
