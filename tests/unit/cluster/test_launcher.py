@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from ray.autoscaler._private.aws import config as aws
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 FILE = Path(__file__).parents[3] / "cluster" / "aws.yaml"
@@ -37,10 +38,18 @@ def test_workers_are_spot_and_the_head_is_not(launcher: dict[str, Any]) -> None:
         assert types[name]["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
 
 
-def test_nothing_but_ssh_from_one_network_is_open(launcher: dict[str, Any]) -> None:
-    (rule,) = launcher["provider"]["security_group"]["IpPermissions"]
-    assert (rule["FromPort"], rule["ToPort"]) == (22, 22)
-    assert "0.0.0.0/0" not in [source["CidrIp"] for source in rule["IpRanges"]]
+def test_ray_makes_no_security_group(
+    launcher: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of its own lets in SSH from everywhere, whatever `IpPermissions` says."""
+    made: list[list[str]] = []
+    monkeypatch.setattr(aws, "_upsert_security_groups", lambda _, types: made.append(types))
+    aws._configure_security_group(prepare_config(launcher))
+    assert not made
+    assert "0.0.0.0/0" in str(aws._create_default_inbound_rules(["sg-1"], []))
+
+
+def test_the_dashboard_listens_inside_the_head_only(launcher: dict[str, Any]) -> None:
     (start,) = launcher["head_start_ray_commands"]
     assert "--dashboard-host=127.0.0.1" in start
 

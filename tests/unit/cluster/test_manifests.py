@@ -11,6 +11,8 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from ray._private.ray_constants import DEFAULT_DASHBOARD_AGENT_LISTEN_PORT
+from ray.dashboard.http_server_agent import PUBLIC_EXACT_PATHS
 
 from sfray.config import JobSpec, parse_job_spec
 from sfray.pipeline.shipment import JOB_FILE, pack
@@ -19,6 +21,7 @@ from tests.unit.cluster.manifests import cluster_specs, nodes, objects
 KUBERNETES = "1.34"
 KUBERAY_SCHEMAS = Path(__file__).parents[2] / "resources" / "kuberay"
 OBJECTS = objects()
+CLUSTERS = [spec for value in OBJECTS.values() for spec in cluster_specs(value)]
 
 
 def strict(schema: dict[str, Any]) -> dict[str, Any]:
@@ -61,14 +64,13 @@ def test_the_objects_are_those_that_people_expect() -> None:
 
 
 def test_the_three_clusters_are_one() -> None:
-    specs = [spec for value in OBJECTS.values() for spec in cluster_specs(value)]
-    assert len(specs) == 3
-    assert specs[0] == specs[1] == specs[2]
+    assert len(CLUSTERS) == 3
+    assert CLUSTERS[0] == CLUSTERS[1] == CLUSTERS[2]
 
 
 def test_the_cluster_runs_the_ray_that_the_project_pins() -> None:
     lines = (Path(__file__).parents[3] / "constraints.txt").read_text().splitlines()
-    versions = {spec["rayVersion"] for value in OBJECTS.values() for spec in cluster_specs(value)}
+    versions = {spec["rayVersion"] for spec in CLUSTERS}
     assert [f"ray=={version}" in lines for version in versions] == [True]
 
 
@@ -97,11 +99,50 @@ def test_the_job_can_be_sent_from_a_pod() -> None:
 
 
 def test_both_groups_grow_from_nothing() -> None:
-    for value in OBJECTS.values():
-        for spec in cluster_specs(value):
-            assert spec["enableInTreeAutoscaling"]
-            for group in spec["workerGroupSpecs"]:
-                assert group["minReplicas"] == 0 < group["maxReplicas"]
+    for spec in CLUSTERS:
+        assert spec["enableInTreeAutoscaling"]
+        for group in spec["workerGroupSpecs"]:
+            assert group["minReplicas"] == 0 < group["maxReplicas"]
+
+
+def test_a_node_is_asked_how_it_is_where_ray_answers_without_a_token() -> None:
+    for spec in CLUSTERS:
+        for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+            (container,) = group["template"]["spec"]["containers"]
+            for probe in (container["readinessProbe"], container["livenessProbe"]):
+                assert probe["httpGet"]["port"] == DEFAULT_DASHBOARD_AGENT_LISTEN_PORT
+                assert probe["httpGet"]["path"] in PUBLIC_EXACT_PATHS
+
+
+def test_the_head_stays_while_workers_may_be_spot() -> None:
+    for spec in CLUSTERS:
+        head = spec["headGroupSpec"]["template"]
+        assert head["metadata"]["annotations"] == {
+            "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+            "karpenter.sh/do-not-disrupt": "true",
+        }
+        assert "tolerations" not in head["spec"]
+        required = head["spec"]["affinity"]["nodeAffinity"][
+            "requiredDuringSchedulingIgnoredDuringExecution"
+        ]
+        (term,) = required["nodeSelectorTerms"]
+        kept_from = {e["key"] for e in term["matchExpressions"] if e["operator"] == "NotIn"}
+        for group in spec["workerGroupSpecs"]:
+            tainted = {taint["key"] for taint in group["template"]["spec"]["tolerations"]}
+            assert tainted - {"nvidia.com/gpu"} <= kept_from
+            assert len(tainted & kept_from) == 2
+
+
+def test_a_worker_is_killed_only_after_it_could_drain() -> None:
+    for spec in CLUSTERS:
+        for group in spec["workerGroupSpecs"]:
+            pod = group["template"]["spec"]
+            (drain,) = [
+                int(entry["value"])
+                for entry in pod["containers"][0]["env"]
+                if entry["name"] == "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+            ]
+            assert 0 < drain < pod["terminationGracePeriodSeconds"] <= 120, "AWS warns 120 s before"
 
 
 def test_what_runs_names_a_job_file_that_is_mounted() -> None:
