@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from sfray.scoring.compare import Comparison
@@ -20,6 +21,8 @@ _HEAD = (
     "failures",
     "published",
 )
+
+_TYPE_HEAD = ("benchmark", "question type", "metric", "score", "95 % interval", "questions")
 
 _CSV_HEAD = (
     *("output", "benchmark", "split", "model_id", "fingerprint", "question_type", "metric"),
@@ -55,12 +58,19 @@ def as_csv(sections: Sequence[Section]) -> str:
 
 
 def as_markdown(sections: Sequence[Section]) -> str:
-    """One table of all scores, one by question type, and what a reader must know beside them."""
-    parts = [_table(_HEAD, (row for section in sections for row in _rows(section)))]
-    by_type = [row for section in sections for row in _type_rows(section)]
+    """One table of all scores, one by question type, and what a reader must know beside them.
+
+    Where sections of one benchmark come from several outputs or configurations, as ablations do,
+    a first column names them.
+    """
+    names = _names(sections)
+    head = ("output",) * bool(names)
+    named = [(section, names[place : place + 1]) for place, section in enumerate(sections)]
+    rows = [(*name, *row) for section, name in named for row in _rows(section)]
+    parts = [_table((*head, *_HEAD), iter(rows))]
+    by_type = [(*name, *row) for section, name in named for row in _type_rows(section)]
     if by_type:
-        head = ("benchmark", "question type", "metric", "score", "95 % interval", "questions")
-        parts.append("By question type\n\n" + _table(head, iter(by_type)))
+        parts.append("By question type\n\n" + _table((*head, *_TYPE_HEAD), iter(by_type)))
     notes = [note for section in sections for note in (*_notes(section), _grouping(section))]
     parts.append("\n".join(f"- {note}" for note in dict.fromkeys(notes)))
     return "\n\n".join(parts) + "\n"
@@ -82,6 +92,23 @@ def comparison_markdown(comparisons: Sequence[Comparison]) -> str:
         for c in comparisons
     )
     return _table(head, rows) + "\n"
+
+
+def _names(sections: Sequence[Section]) -> list[str]:
+    """What tells each section's origin: its output's last part where that is enough, and the
+    fingerprint where an output holds several; empty if nothing needs to be told apart."""
+    asked = [(section.benchmark, section.scorer) for section in sections]
+    if len(set(asked)) == len(asked):
+        return []
+    outputs = {section.output for section in sections}
+    short = {output: output.rstrip("/").rsplit("/", 1)[-1] for output in outputs}
+    if len(set(short.values())) < len(outputs):
+        short = {output: output for output in outputs}
+    configurations = Counter(o for o, _ in {(s.output, s.fingerprint) for s in sections})
+    return [
+        f"{short[s.output]} ({s.fingerprint})" if configurations[s.output] > 1 else short[s.output]
+        for s in sections
+    ]
 
 
 def _rows(section: Section) -> Iterator[tuple[str, ...]]:

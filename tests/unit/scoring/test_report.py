@@ -131,6 +131,21 @@ def test_grouping_is_told_once_for_an_output():
     assert as_markdown(sections).count("saved 2 fetches") == 1
 
 
+def test_outputs_of_one_benchmark_are_named_in_the_table():
+    def section(output, fingerprint="f"):
+        return make_report(output, [choice_row(0, "A", fingerprint=fingerprint)], [])
+
+    text = as_markdown([*section("s3://me/slow/slow_00"), *section("s3://me/slow/slow_10/")])
+    assert "| output | benchmark |" in text
+    assert "| slow_00 | NExT-QA | accuracy, % |" in text
+    assert "| slow_10 | NExT-QA | accuracy, % |" in text
+    text = as_markdown([*section("a/out"), *section("b/out")])
+    assert "| b/out | NExT-QA |" in text
+    text = as_markdown([*section("a/out"), *section("a/out", "g")])
+    assert "| out (g) | NExT-QA |" in text
+    assert "| output |" not in as_markdown(section("a/out"))
+
+
 def test_plain_results_without_a_benchmark_are_scored_too():
     _, lines = _only([row(0, benchmark=None, scorer=None, question_type=None)])
     assert lines["exact_match"].value == 100.0
