@@ -117,7 +117,7 @@ class CheckpointError(RunError):
 
 
 class ClusterError(RunError):
-    """A Ray cluster can't be reached, refuses the caller, or doesn't know a job."""
+    """A Ray cluster can't be reached, refuses the caller, or lacks what is asked of it."""
 
     exit_code = 2
 

@@ -15,7 +15,6 @@ from sfray.model.presets import (
     ModelProfile,
     demo_folder,
     is_on_s3,
-    model_profile,
 )
 from sfray.model.weight_files import WEIGHTS, local_weights, weights_digest
 
@@ -87,18 +86,14 @@ def checkpoint_folder(model: ModelSpec, storage: StorageSpec) -> Path:
     return folder
 
 
-def check_checkpoint(spec: JobSpec, num_tokens: int) -> None:
-    """Checks that a model is there and fits the job, before any video is decoded.
+def check_checkpoint(spec: JobSpec) -> None:
+    """Checks that a model is there, before any video is decoded.
 
     Of a model from hub or S3 the driver has the small files only: its node may hold no replica.
-
-    Args:
-        num_tokens: visual tokens and tokens of the answer that a request needs.
 
     Raises:
         CheckpointError: one sentence.
     """
-    profile = model_profile(spec.model, spec.storage)
     folder = _local_folder(spec.model)
     if is_on_s3(spec.model.id):
         found = _on_s3(spec.model, spec.storage)
@@ -112,7 +107,6 @@ def check_checkpoint(spec: JobSpec, num_tokens: int) -> None:
     for name in ("tokenizer.json", "preprocessor_config.json"):
         if not (folder / name).exists():
             raise CheckpointError(f"{folder} holds no {name}")
-    check_context(profile, num_tokens)
 
 
 def check_context(profile: ModelProfile, num_tokens: int) -> None:

@@ -13,7 +13,7 @@ from ray._private.utils import read_ray_address
 from ray.exceptions import AuthenticationError
 
 from sfray.config import ResourcesSpec
-from sfray.errors import ClusterError, RunError
+from sfray.errors import ClusterError
 
 # Set by Ray on every node that KubeRay or `ray up` makes.
 NODE_GROUP_LABEL = "ray.io/node-group"
@@ -117,15 +117,17 @@ def share_of(resources: ResourcesSpec, nodes: list[NodeSize]) -> ClusterShare:
     starve the other.
 
     Raises:
-        RunError: the cluster has no CPU, no node of the group that is to decode, or less of a GPU
-            than one replica is to have.
+        ClusterError: the cluster has no CPU, no node of the group that is to decode, or less of a
+            GPU than one replica is to have.
     """
     if resources.autoscaling:
         return _share_of_growing(resources, nodes)
     node_cpus = [node.cpus for node in nodes if node.cpus]
     num_cpus, num_gpus = sum(node_cpus), sum(node.gpus for node in nodes)
     if not num_cpus:
-        raise RunError("the cluster has no CPUs; one that adds nodes needs resources.autoscaling")
+        raise ClusterError(
+            "the cluster has no CPUs; one that adds nodes needs resources.autoscaling"
+        )
     small = num_cpus <= 2
     decode_max = _decode_cpus(resources.decode_node_group, nodes, spare=0 if small else 1)
     decode, wanted = resources.decode_workers, resources.model_replicas
@@ -144,7 +146,7 @@ def share_of(resources: ResourcesSpec, nodes: list[NodeSize]) -> ClusterShare:
     asked = resources.num_gpus_per_replica
     share = 1.0 if asked == "auto" else asked
     if share > num_gpus:
-        raise RunError(
+        raise ClusterError(
             f"resources.num_gpus_per_replica is {share:g}, but the cluster has {num_gpus:g} GPUs"
         )
     # A replica lies on one GPU: what is left of each is lost.
@@ -182,7 +184,7 @@ def _decode_cpus(group: str | None, nodes: list[NodeSize], spare: int) -> int:
     own = sum(node.cpus for node in nodes if group in (None, node.group))
     if not own:
         groups = ", ".join(sorted({node.group for node in nodes if node.group})) or "none"
-        raise RunError(
+        raise ClusterError(
             f"resources.decode_node_group is {group!r}, but no node of that group has a CPU; "
             f"the groups of the cluster: {groups}"
         )

@@ -9,7 +9,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sfray.config import JobSpec
-from sfray.errors import RunError
+from sfray.errors import ClusterError
 from sfray.model.memory import GIB, MemoryNeed, memory_need
 from sfray.model.profile import ModelProfile
 
@@ -37,7 +37,7 @@ def share_for(spec: JobSpec, need: MemoryNeed, gpu_bytes: int) -> float:
     """The job's own share if one request fits into it, else as many replicas as do well on a GPU.
 
     Raises:
-        RunError: one request doesn't fit.
+        ClusterError: one request doesn't fit.
     """
     asked = spec.resources.num_gpus_per_replica
     share = 1.0 if asked == "auto" else asked
@@ -48,7 +48,7 @@ def share_for(spec: JobSpec, need: MemoryNeed, gpu_bytes: int) -> float:
         advice = f"{least:g} or more is needed"
         if least > 1:
             advice += ", and model.engine: vllm to use several GPUs"
-        raise RunError(
+        raise ClusterError(
             f"resources.num_gpus_per_replica is {asked}, but {spec.model.id} with one request "
             f"takes {need.least_bytes / GIB:.1f} GiB and a GPU of this cluster has "
             f"{gpu_bytes / GIB:.1f} GiB: {advice}"

@@ -69,7 +69,7 @@ def measure(
         raise SpecError("nothing is left to do, so there is nothing to measure")
     spec = plan.spec.model_copy(update={"model": pinned(plan.spec.model, plan.spec.storage)})
     if stages is None:
-        check_checkpoint(spec, plan.num_visual_tokens + spec.generation.max_new_tokens)
+        check_checkpoint(spec)
     blocks = work_item_blocks(requests, plan.requests.passthrough, 1, attempt=1)
     items = [work_item_from_row(block.to_pylist()[0]) for block in blocks]
     began = time.monotonic()

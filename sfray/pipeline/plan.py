@@ -17,8 +17,14 @@ import pyarrow as pa
 
 from sfray.config import JobSpec
 from sfray.errors import CheckpointError, SpecError
-from sfray.model.checkpoint import checkpoint_identity
-from sfray.model.presets import ModelProfile, model_profile, resolve_sampling_and_pooling
+from sfray.model.checkpoint import check_context, checkpoint_identity
+from sfray.model.presets import (
+    PRESETS,
+    ModelProfile,
+    is_on_s3,
+    model_profile,
+    resolve_sampling_and_pooling,
+)
 from sfray.model.prompt_tokens import PromptTokenizer
 from sfray.pipeline.prompt_length import too_long
 from sfray.pipeline.requests import PlannedRequests, plan_requests, row_failure
@@ -50,8 +56,7 @@ class JobPlan:
     @property
     def num_visual_tokens(self) -> int:
         """Of a clip with as many frames as asked for; shorter ones have fewer."""
-        num_frames, pooling = resolve_sampling_and_pooling(self.spec, self.profile)
-        return pooling.num_visual_tokens(num_frames, self.profile.patch_grid)
+        return _num_visual_tokens(self.spec, self.profile)
 
 
 def make_plan(spec: JobSpec, limit: int | None = None) -> JobPlan:
@@ -83,12 +88,19 @@ def resolve(spec: JobSpec) -> tuple[JobSpec, ModelProfile, Template]:
     """The spec with its model's values, the model's profile and the template: needs no data.
 
     Raises:
-        SpecError, CheckpointError: one sentence each.
+        SpecError, CheckpointError: one sentence each; the latter also where frames and answer
+            leave no room for a prompt.
     """
     _refuse_what_is_not_there(spec)
     profile = model_profile(spec.model, spec.storage)
+    check_context(profile, _num_visual_tokens(spec, profile) + spec.generation.max_new_tokens)
     template = load_template(spec.template, profile.chat_format, spec.task)
     return resolved_spec(spec, profile), profile, template
+
+
+def _num_visual_tokens(spec: JobSpec, profile: ModelProfile) -> int:
+    num_frames, pooling = resolve_sampling_and_pooling(spec, profile)
+    return pooling.num_visual_tokens(num_frames, profile.patch_grid)
 
 
 def _refuse_what_is_not_there(spec: JobSpec) -> None:
@@ -98,7 +110,13 @@ def _refuse_what_is_not_there(spec: JobSpec) -> None:
             f"resources.num_gpus_per_replica is {share:g}, but only model.engine: vllm spreads a "
             f"model over several GPUs, and it is {spec.model.engine!r}"
         )
-    if spec.model.rope_scaling is not None and spec.model.engine == "vllm":
+    model = spec.model
+    if model.revision is not None and not (model.id in PRESETS or is_on_s3(model.id)):
+        raise SpecError(
+            f"model.revision is {model.revision!r}, but a folder such as model.id {model.id!r} has "
+            "no revisions: leave it out, or name a model of the hub"
+        )
+    if model.rope_scaling is not None and model.engine == "vllm":
         raise SpecError(
             "model.rope_scaling stretches positions by the length of each prompt, which "
             "model.engine 'vllm' can't do; allowed with it: auto, transformers"

@@ -107,9 +107,7 @@ def run_job(
         run = _Run(plan, log, retry)
         if run.num_pending:
             if stages is None:
-                check_checkpoint(
-                    plan.spec, plan.num_visual_tokens + plan.spec.generation.max_new_tokens
-                )
+                check_checkpoint(plan.spec)
             run.log_what_is_asked()
             with make_display(console) as display:
                 run.answer_all(stages, display, address)

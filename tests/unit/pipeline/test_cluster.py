@@ -3,7 +3,7 @@ import socket
 import pytest
 
 from sfray.config import ResourcesSpec
-from sfray.errors import RunError
+from sfray.errors import ClusterError
 from sfray.pipeline import cluster
 from sfray.pipeline.cluster import NodeSize, share_of
 
@@ -46,7 +46,7 @@ def test_the_job_bounds_the_pools() -> None:
 
 
 def test_a_replica_larger_than_the_cluster_is_refused() -> None:
-    with pytest.raises(RunError, match=r"0\.5 GPUs"):
+    with pytest.raises(ClusterError, match=r"0\.5 GPUs"):
         share_of(resources(num_gpus_per_replica=1.0), [NodeSize(cpus=16, gpus=0.5)])
 
 
@@ -65,12 +65,12 @@ def test_decoding_takes_the_cpus_of_its_group() -> None:
 
 def test_a_group_that_is_not_there_is_refused() -> None:
     for nodes in ([HEAD, CPU_NODE, GPU_NODE], [NodeSize(cpus=1, group="cpu")]):
-        with pytest.raises(RunError, match=r"'cpus', but no node .* the cluster: cpu"):
+        with pytest.raises(ClusterError, match=r"'cpus', but no node .* the cluster: cpu"):
             share_of(resources(decode_node_group="cpus"), nodes)
 
 
 def test_a_cluster_without_cpus_is_refused() -> None:
-    with pytest.raises(RunError, match=r"no CPUs; .* resources\.autoscaling"):
+    with pytest.raises(ClusterError, match=r"no CPUs; .* resources\.autoscaling"):
         share_of(resources(), [HEAD])
 
 

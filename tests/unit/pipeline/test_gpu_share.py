@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sfray.config import JobSpec, parse_job_spec
-from sfray.errors import RunError
+from sfray.errors import ClusterError
 from sfray.model.memory import GIB, memory_need
 from sfray.model.presets import PRESETS
 from sfray.pipeline.gpu_share import share_for
@@ -47,5 +47,5 @@ def test_a_share_that_one_request_fits_into_stays() -> None:
 def test_a_share_that_is_too_small_is_refused(
     model_id: str, asked: float | str, words: str
 ) -> None:
-    with pytest.raises(RunError, match=words):
+    with pytest.raises(ClusterError, match=words):
         share(model_id, asked, 24)

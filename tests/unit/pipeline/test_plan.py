@@ -9,7 +9,6 @@ import pytest
 
 from sfray.config import JobSpec, parse_job_spec
 from sfray.errors import CheckpointError, SpecError
-from sfray.model.checkpoint import check_checkpoint
 from sfray.pipeline.outlook import outlook
 from sfray.pipeline.plan import JobPlan, make_plan
 
@@ -90,10 +89,19 @@ def test_a_prompt_beyond_the_context_is_a_failure_of_its_own(tmp_path: Path) -> 
     assert made.num_requests == 3
 
 
-def test_a_job_that_leaves_no_room_for_a_prompt_is_refused(tmp_path: Path) -> None:
-    made = plan(tmp_path, sampling={"num_frames": 100})
+@pytest.mark.parametrize(
+    "change", [{"sampling": {"num_frames": 100}}, {"generation": {"max_new_tokens": 800}}]
+)
+def test_a_job_that_leaves_no_room_for_a_prompt_is_refused(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
     with pytest.raises(CheckpointError, match=r"room for 1024"):
-        check_checkpoint(made.spec, made.num_visual_tokens + 128)
+        plan(tmp_path, **change)
+
+
+def test_a_folder_has_no_revisions(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"model\.revision is 'abc', but .* 'demo'"):
+        plan(tmp_path, model={"id": "demo", "revision": "abc"})
 
 
 @pytest.mark.parametrize("model_id", ["no/such-model", "missing-folder"])
