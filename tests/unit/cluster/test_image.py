@@ -3,7 +3,10 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[3]
 DOCKERFILE = ROOT / "cluster" / "Dockerfile"
@@ -55,4 +58,20 @@ def test_bases_are_exact_versions_and_packages_are_constrained() -> None:
     bases = {line.split()[1] for line in lines if line.startswith("FROM ")} - names
     assert bases and all(re.search(r":\d+\.\d+\.\d+-", base) for base in bases)
     installs = [line for line in lines if "pip install" in line]
-    assert installs and all("-c constraints.txt" in line for line in installs)
+    assert installs and all("-c constraints${VLLM:+-vllm-cuda}.txt" in line for line in installs)
+
+
+def test_the_versions_of_the_image_with_vllm_are_those_that_sfray_wants() -> None:
+    """With Ray, torch and transformers as in the image without, since a cluster may mix them."""
+    with_vllm, without = versions("constraints-vllm-cuda.txt"), versions("constraints.txt")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["vllm"]
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(with_vllm[requirement.name]), requirement
+    for name in ("ray", "torch", "transformers", "tokenizers", "av", "pyarrow"):
+        assert with_vllm[name] == without[name]
+
+
+def versions(name: str) -> dict[str, str]:
+    lines = (ROOT / name).read_text().splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
