@@ -12,6 +12,8 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import openai
@@ -26,11 +28,15 @@ logger = logging.getLogger("sfray")
 
 _MAX_REPLIES = 3
 _MAX_REPLY_TOKENS = 200
-_MAX_MALFORMED = 3
+# A longer pause than this is no rate limit but a quota that is used up.
+_MAX_PAUSE_SECONDS = 300.0
 _UNITS_PER_PART = 100
 _SECONDS_PER_PART = 15.0
-# So many requests in a row without any answer: the endpoint is down, not busy.
+# So many requests in a row without any answer: the endpoint is down, not busy; or it refuses all
+# of them, not one whose answer is too long for the judge.
 _MAX_LOST_IN_A_ROW = 20
+_MAX_REFUSED_IN_A_ROW = 5
+_REFUSES_ALL = (401, 403, 404)
 
 
 class JudgeError(RunError):
@@ -44,7 +50,8 @@ class JudgeSpec:
     """The judge and how hard it may be worked.
 
     Attributes:
-        max_retries: of one request after a passing fault (429, 5xx, a cut connection).
+        max_retries: of one request after a passing fault (429, 5xx, a cut connection, a body
+            that is no completion). After a 429 all requests wait, as long as it says.
         requests_per_minute: None doesn't limit them.
     """
 
@@ -152,7 +159,7 @@ class _Judging:
         client = openai.AsyncOpenAI(
             base_url=spec.base_url,
             api_key=spec.api_key,
-            max_retries=spec.max_retries,
+            max_retries=0,  # _ask does it, so that all workers wait together
             timeout=spec.timeout_seconds,
         )
         try:
@@ -223,16 +230,17 @@ class _Judging:
     async def _ask(
         self, client: openai.AsyncOpenAI, messages: list[dict[str, str]]
     ) -> _Reply | None:
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(_is_passing),
+            stop=tenacity.stop_after_attempt(1 + self._spec.max_retries),
+            wait=self._pause,
+            reraise=True,
+        )
         try:
-            reply = await self._complete(client, messages)
+            reply: _Reply = await retrying(self._complete, client, messages)
         except openai.APIStatusError as error:
             if _is_content_filter(error):
                 return _Reply("", True, self._spec.model, 0, 0)
-            if error.status_code < 500 and error.status_code not in (408, 409, 429):
-                raise JudgeError(
-                    f"the judge's endpoint refuses requests for model {self._spec.model!r} with "
-                    f"status {error.status_code}"
-                ) from error
             self._note_lost(error)
             return None
         except (openai.APIConnectionError, openai.APIResponseValidationError, ValueError) as error:
@@ -241,15 +249,7 @@ class _Judging:
         self._lost_in_a_row = 0
         return reply
 
-    @tenacity.retry(
-        retry=tenacity.retry_if_exception_type((ValueError, openai.APIResponseValidationError)),
-        stop=tenacity.stop_after_attempt(_MAX_MALFORMED),
-        wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),
-        reraise=True,
-    )
     async def _complete(self, client: openai.AsyncOpenAI, messages: list[dict[str, str]]) -> _Reply:
-        """One reply; a body that is no completion is asked for again, as other faults are by the
-        client itself."""
         await self._wait_for_turn()
         completion = await client.chat.completions.create(
             model=self._spec.model,
@@ -259,22 +259,78 @@ class _Judging:
         )
         return _reply_of(completion)
 
+    def _pause(self, state: tenacity.RetryCallState) -> float:
+        """Seconds until the next try; a 429 holds the other workers back as well."""
+        error = state.outcome.exception() if state.outcome else None
+        wanted = _retry_after(error)
+        seconds = _backoff(state) if wanted is None else wanted
+        if isinstance(error, openai.RateLimitError):
+            self._next_start = max(self._next_start, time.monotonic() + seconds)
+        return seconds
+
     def _note_lost(self, error: Exception) -> None:
         self._lost_in_a_row += 1
-        logger.warning("the judge did not answer: %s", type(error).__name__)
+        told = self._told(error)
+        logger.warning("the judge did not answer: %s", told)
+        status = error.status_code if isinstance(error, openai.APIStatusError) else None
+        refused = status is not None and not _is_passing(error)
+        if status in _REFUSES_ALL or (refused and self._lost_in_a_row >= _MAX_REFUSED_IN_A_ROW):
+            raise JudgeError(
+                f"the judge's endpoint refuses requests for model {self._spec.model!r} with {told}"
+            ) from error
         if self._lost_in_a_row >= _MAX_LOST_IN_A_ROW:
             raise JudgeError(
                 f"the judge did not answer {self._lost_in_a_row} requests in a row, retries "
-                f"included; the last fault was {type(error).__name__}"
+                f"included; the last fault was {told}"
             ) from error
 
+    def _told(self, error: Exception) -> str:
+        if not isinstance(error, openai.APIStatusError):
+            return type(error).__name__
+        said = error.body.get("message") if isinstance(error.body, dict) else None
+        told = f"status {error.status_code}" + (f" ({said})" if said else "")
+        return told.replace(self._spec.api_key, "***")
+
     async def _wait_for_turn(self) -> None:
-        """Spaces requests evenly where their rate is limited."""
-        if self._spec.requests_per_minute is None:
-            return
+        """Waits out a pause, and spaces requests evenly where their rate is limited."""
         start = max(time.monotonic(), self._next_start)
-        self._next_start = start + 60.0 / self._spec.requests_per_minute
+        if self._spec.requests_per_minute is not None:
+            self._next_start = start + 60.0 / self._spec.requests_per_minute
         await asyncio.sleep(start - time.monotonic())
+
+
+_backoff = tenacity.wait_random_exponential(multiplier=0.5, max=30)
+
+
+def _is_passing(error: BaseException) -> bool:
+    """Whether asking again may help."""
+    if isinstance(error, openai.APIStatusError):
+        passing = error.status_code >= 500 or error.status_code in (408, 409, 429)
+        return passing and (_retry_after(error) or 0) <= _MAX_PAUSE_SECONDS
+    kinds = (openai.APIConnectionError, openai.APIResponseValidationError, ValueError)
+    return isinstance(error, kinds)
+
+
+def _retry_after(error: BaseException | None) -> float | None:
+    """The seconds that an endpoint wants to be left alone, by its headers."""
+    if not isinstance(error, openai.APIStatusError):
+        return None
+    headers = error.response.headers
+    try:
+        if "retry-after-ms" in headers:
+            return max(0.0, float(headers["retry-after-ms"]) / 1000)
+        return max(0.0, float(headers["retry-after"]))
+    except KeyError:
+        return None
+    except ValueError:
+        return _seconds_until(headers.get("retry-after", ""))
+
+
+def _seconds_until(date: str) -> float | None:
+    try:
+        return max(0.0, (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,12 +71,16 @@ def completion(text: str | None, model: str, **message: Any) -> dict[str, Any]:
     }
 
 
-def fault(status: int, code: str = "fault") -> web.Response:
-    """An error as the API words it; clients may try again at once."""
-    error = {"message": "no", "type": code, "code": code}
-    body = json.dumps({"error": error})
+def fault(
+    status: int, code: str = "fault", says: str = "no", headers: dict[str, str] | None = None
+) -> web.Response:
+    """An error as the API words it; clients may try again at once, unless its headers say more."""
+    error = {"message": says, "type": code, "code": code}
     return web.Response(
-        status=status, text=body, content_type="application/json", headers=FAST_RETRY
+        status=status,
+        text=json.dumps({"error": error}),
+        content_type="application/json",
+        headers=FAST_RETRY if headers is None else headers,
     )
 
 

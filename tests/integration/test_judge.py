@@ -1,5 +1,8 @@
 import json
+import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 from aiohttp import web
@@ -107,6 +110,41 @@ def test_passing_faults_are_ridden_out(tmp_path, trouble):
     assert sorted(r["request_id"] for r in logged) == sorted(r["request_id"] for r in rows)
 
 
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_a_rate_limit_is_waited_out_as_long_as_it_says(tmp_path, form):
+    times = []
+
+    def script(number, _):
+        times.append(time.monotonic())
+        if number > 1:
+            return YES
+        # An HTTP date has whole seconds.
+        until = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)
+        return fault(429, headers={"retry-after": "2" if form == "seconds" else until})
+
+    with judge_server(script) as server:
+        summary = _judge(tmp_path, server, [row(n) for n in range(3)], concurrency=1)
+    assert (summary.num_judged, summary.num_lost) == (3, 0)
+    assert times[1] - times[0] >= 1.9
+
+
+def test_a_used_up_quota_is_not_waited_for(tmp_path):
+    with judge_server(lambda *_: fault(429, headers={"retry-after": "86400"})) as server:
+        assert _judge(tmp_path, server, [row(0)]).num_lost == 1
+        assert len(server.requests) == 1
+
+
+def test_one_answer_that_the_endpoint_refuses_costs_no_other(tmp_path):
+    def script(_, body):
+        refused = "question 3?" in body["messages"][1]["content"]
+        return fault(400, "context_length_exceeded") if refused else YES
+
+    with judge_server(script) as server:
+        summary = _judge(tmp_path, server, [row(n) for n in range(20)])
+        assert (summary.num_judged, summary.num_lost) == (19, 1)
+        assert len(server.requests) == 20
+
+
 def test_what_stays_unanswered_is_asked_again_by_the_next_call(tmp_path):
     def script(_, body):
         return fault(500) if "question 1?" in body["messages"][1]["content"] else YES
@@ -167,9 +205,13 @@ def test_refusals_are_told_apart(tmp_path, refusal):
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
 def test_an_endpoint_that_refuses_all_stops_the_judging(tmp_path, status):
-    with judge_server(lambda *_: fault(status)) as server, pytest.raises(JudgeError) as raised:
+    says = "no key secret-key here"
+    with (
+        judge_server(lambda *_: fault(status, says=says)) as server,
+        pytest.raises(JudgeError) as raised,
+    ):
         _judge(tmp_path, server, [row(n) for n in range(50)])
-    assert f"status {status}" in str(raised.value)
+    assert f"status {status} (no key *** here)" in str(raised.value)
     assert "secret-key" not in str(raised.value)
     assert len(server.requests) < 10
 
