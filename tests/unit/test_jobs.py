@@ -5,6 +5,8 @@ one with the columns that the job file names, and the output a local folder. Wha
 the model hub is not looked at: whether buckets, weights and machines are there is not checked.
 """
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from sfray.cli import app
 from sfray.config import JobSpec, load_job_spec
 from sfray.model.presets import model_profile, resolve_sampling_and_pooling
 
-SPECS = sorted((Path(__file__).parents[2] / "jobs" / "specs").rglob("*.yaml"))
+JOBS = Path(__file__).parents[2] / "jobs"
+SPECS = sorted((JOBS / "specs").rglob("*.yaml"))
 
 
 def manifest_row(spec: JobSpec) -> dict[str, Any]:
@@ -56,3 +59,24 @@ def test_frames_and_answer_of_a_shipped_job_file_fit_the_model(path: Path) -> No
 def test_job_files_are_named_for_task_model_and_hardware() -> None:
     named = {path.stem for path in SPECS}
     assert {"caption_7b_1xa10g", "caption_34b_8xh100", "qa_7b_cpu_demo"} <= named
+
+
+@pytest.mark.parametrize("name", ["caption", "question"])
+def test_an_entry_point_for_a_task_needs_no_job_file(name: str, tmp_path: Path) -> None:
+    """It comes as far as looking for the manifest that it is told."""
+    settings = [f"manifest.uri={tmp_path}/none.parquet", f"output.uri={tmp_path}/out"]
+    options = [part for setting in [*settings, "model.id=demo"] for part in ("--set", setting)]
+    done = entry_point(name, *options)
+    assert done.returncode == 2
+    assert done.stderr == f"error: the manifest {tmp_path}/none.parquet does not exist\n"
+
+
+def test_the_entry_point_for_scores_has_the_commands_of_eval() -> None:
+    done = entry_point("score", "--help")
+    assert done.returncode == 0
+    assert all(command in done.stdout for command in ("judge", "report", "compare", "submission"))
+
+
+def entry_point(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, JOBS / f"{name}.py", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
