@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
 
 from tests.resources.make_videos import HEIGHT, WIDTH, Kind
 
@@ -16,6 +17,17 @@ _QCIF = (176, 144)
 _X264 = "keyint=12:min-keyint=12:scenecut=0:bframes=3:b-adapt=0"
 _QUIET = {"x265-params": "log-level=none"}
 _OPEN_GOP = {"x265-params": "log-level=none:open-gop=1:keyint=12:min-keyint=12:bframes=3"}
+
+_BT601 = {"colorspace": Colorspace.ITU601, "color_range": ColorRange.MPEG}
+_BT709 = {"colorspace": Colorspace.ITU709, "color_range": ColorRange.MPEG}
+# Primaries and curves by their numbers in H.273.
+_BT2020 = {
+    "colorspace": Colorspace.BT2020,
+    "color_primaries": 9,
+    "color_range": ColorRange.MPEG,
+}
+_PQ = _BT2020 | {"color_trc": 16}
+_HLG = _BT2020 | {"color_trc": 18}
 
 
 def _matrix(a: int, b: int, c: int, d: int) -> tuple[int, ...]:
@@ -143,6 +155,12 @@ _PICTURES = [
     Kind(name="vertical", size=(72, 128)),
     Kind(name="wide-pixels", pixel_ratio=Fraction(2), displayed_size=(2 * WIDTH, HEIGHT)),
     Kind(name="grey", codec="ffv1", suffix="mkv", pixel_format="gray"),
+    Kind(name="bt601", color=_BT601),
+    Kind(name="bt709", color=_BT709),
+    Kind(name="bt709-full-range", color=_BT709 | {"color_range": ColorRange.JPEG}),
+    Kind(name="bt709-webm", codec="libvpx-vp9", suffix="webm", color=_BT709),
+    Kind(name="hdr-pq", codec="libx265", pixel_format="yuv420p10le", options=_QUIET, color=_PQ),
+    Kind(name="hdr-hlg", codec="libx265", pixel_format="yuv420p10le", options=_QUIET, color=_HLG),
 ]
 
 _CONTAINERS = [
