@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -248,9 +250,15 @@ def _format_of_environment() -> LogFormat:
     return LogFormat.JSON if wanted == LogFormat.JSON else LogFormat.TEXT
 
 
+def _terminate(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """The entry point: errors become one sentence and an exit code."""
     configure_logs(_format_of_environment())
+    # What is open is closed on the way out, an output's lease given back.
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         app(standalone_mode=True)
     except RunError as error:

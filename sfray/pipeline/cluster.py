@@ -9,11 +9,13 @@ import socket
 from dataclasses import dataclass
 
 import ray
+from ray._private.state import state
 from ray._private.utils import read_ray_address
 from ray.exceptions import AuthenticationError
 
 from sfray.config import ResourcesSpec
 from sfray.errors import ClusterError
+from sfray.pipeline.stop_signal import own_sigterm
 
 # Set by Ray on every node that KubeRay or `ray up` makes.
 NODE_GROUP_LABEL = "ray.io/node-group"
@@ -65,7 +67,8 @@ def connect(address: str | None) -> bool:
     # Ray's native log repeats on the terminal what its files hold.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with own_sigterm():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except AuthenticationError as error:
         raise ClusterError(
             "the Ray cluster wants a token: set RAY_AUTH_MODE=token, and the cluster's token in "
@@ -96,7 +99,8 @@ def disconnect() -> None:
 
 
 def cluster_share(resources: ResourcesSpec) -> ClusterShare:
-    """Fits the job to the cluster at hand; see `share_of`."""
+    """Fits the job to the cluster at hand, without nodes that are told to go; see `share_of`."""
+    going = state.get_draining_nodes()
     nodes = [
         NodeSize(
             cpus=node["Resources"].get("CPU", 0.0),
@@ -104,9 +108,23 @@ def cluster_share(resources: ResourcesSpec) -> ClusterShare:
             group=node["Labels"].get(NODE_GROUP_LABEL),
         )
         for node in ray.nodes()
-        if node["Alive"]
+        if node["Alive"] and node["NodeID"] not in going
     ]
     return share_of(resources, nodes)
+
+
+def share_now(resources: ResourcesSpec, first: ClusterShare) -> ClusterShare:
+    """The share of what is left of a cluster that a job began on with its `first` one.
+
+    Actors for nodes that are gone would wait for them, with what the others need. Where nothing
+    is left that could do the work, the first share stays, and the job waits for nodes.
+    """
+    try:
+        share = cluster_share(resources)
+    except ClusterError as error:
+        logger.warning("the job waits for nodes: %s", error)
+        return first
+    return share if (share.model_gpus > 0) == (first.model_gpus > 0) else first
 
 
 def share_of(resources: ResourcesSpec, nodes: list[NodeSize]) -> ClusterShare:

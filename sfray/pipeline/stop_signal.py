@@ -27,6 +27,21 @@ class StopSignal:
 
 
 @contextmanager
+def own_sigterm() -> Iterator[None]:
+    """Keeps this program's answer to SIGTERM: inside, Ray sets one with an exit code of its own."""
+    answer = signal.getsignal(signal.SIGTERM)
+    if not callable(answer) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    try:
+        yield
+    except SystemExit as error:  # Ray's answer
+        raise SystemExit(128 + signal.SIGTERM) from error
+    finally:
+        signal.signal(signal.SIGTERM, answer)
+
+
+@contextmanager
 def stop_signal() -> Iterator[StopSignal]:
     """Catches SIGINT and SIGTERM inside the block; outside of the main thread it catches none."""
     stop = StopSignal()

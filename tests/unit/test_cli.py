@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +81,20 @@ def test_errors_are_events_where_logs_are(spec: Path) -> None:
 def test_a_missing_job_file_is_exit_code_2(tmp_path: Path) -> None:
     done = sfray("run", str(tmp_path / "none.yaml"))
     assert done.returncode == 2 and "none.yaml" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_before_a_job_runs_ends_it_without_a_traceback(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    job = tmp_path / "job.yaml"
+    os.mkfifo(job)
+    command = [sys.executable, "-m", "sfray", "plan", str(job)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)  # noqa: S603 - our own command
+    with job.open("wb"):  # opens once the command reads it
+        process.send_signal(number)
+        _, told = process.communicate(timeout=60)
+    assert (process.returncode, told.strip()) == (code, "")
 
 
 def test_probe_prints_a_json_line_a_video(tmp_path: Path) -> None:
