@@ -32,7 +32,7 @@ from sfray.prompts.templates import Template, load_template
 from sfray.records import RunIdentity
 
 # Part of every fingerprint: raise it when answers change although nothing in the job did.
-_ANSWER_FORMAT = 1
+_ANSWER_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
