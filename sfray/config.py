@@ -124,6 +124,7 @@ class DecodeSpec(Section):
     timeout_seconds: PositiveInt = 120
     max_memory_bytes: PositiveInt = 4 * 2**30
     max_frame_pixels: PositiveInt = 8192 * 8192
+    max_frames: PositiveInt = 10_000_000
     max_substituted_ratio: float = Field(default=0.2, ge=0.0, le=1.0)
     files_per_process: PositiveInt = 200
 

@@ -45,6 +45,9 @@ FAILURE_KINDS: dict[str, FailureKind] = {
     "unsupported_codec": FailureKind("probe", False, "no decoder for the video's codec"),
     "clip_out_of_range": FailureKind("probe", False, "the clip lies outside the video"),
     "frame_too_large": FailureKind("decode", False, "a frame exceeds the job's limit of pixels"),
+    "too_many_frames": FailureKind(
+        "decode", False, "the video has more frames than the job's limit"
+    ),
     "no_frames": FailureKind("decode", False, "not one frame could be decoded"),
     "decode_failed": FailureKind("decode", False, "the frames that were asked for are damaged"),
     "too_many_substituted": FailureKind(

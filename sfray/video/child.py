@@ -76,7 +76,8 @@ class _Child:
         from sfray.video.container import open_video
         from sfray.video.probe import probe
 
-        return probe(partial(open_video, source, request["max_frame_pixels"]))
+        limits = {name: request[name] for name in ("max_frame_pixels", "max_frames")}
+        return probe(partial(open_video, source, **limits))
 
     def _read(self, source: Any, request: dict[str, Any]) -> dict[str, Any]:
         import numpy as np

@@ -60,6 +60,7 @@ class OpenVideo:
 
     container: InputContainer
     stream: VideoStream
+    max_frames: int
 
     @property
     def time_base(self) -> float:
@@ -81,12 +82,15 @@ Opener = Callable[[], AbstractContextManager[OpenVideo]]
 
 
 @contextmanager
-def open_video(source: int | RandomAccess, max_frame_pixels: int) -> Iterator[OpenVideo]:
+def open_video(
+    source: int | RandomAccess, *, max_frame_pixels: int, max_frames: int
+) -> Iterator[OpenVideo]:
     """Opens a file for decoding, by one thread.
 
     Args:
         source: a readable file descriptor, or an object to read ranges through.
         max_frame_pixels: larger frames are refused before their memory is allocated.
+        max_frames: reading on beyond so many packets is refused.
 
     Raises:
         RequestError: with the code of what is wrong with the file.
@@ -99,7 +103,7 @@ def open_video(source: int | RandomAccess, max_frame_pixels: int) -> Iterator[Op
         check_frame_size(context.width, context.height, max_frame_pixels)
         context.options = {"max_pixels": str(max_frame_pixels)}
         context.thread_count = 1
-        yield OpenVideo(container=container, stream=stream)
+        yield OpenVideo(container=container, stream=stream, max_frames=max_frames)
 
 
 def _open(source: int | RandomAccess) -> InputContainer:
@@ -125,6 +129,15 @@ def _default_stream(container: InputContainer) -> VideoStream:
     if stream.codec_context is None:
         raise RequestError("unsupported_codec", "no decoder for the video's codec")
     return stream
+
+
+def check_num_frames(num_frames: int, max_frames: int) -> None:
+    """Raises `RequestError` where a video has more frames than allowed."""
+    if num_frames > max_frames:
+        raise RequestError(
+            "too_many_frames",
+            f"the video has more than the {max_frames} frames that decode.max_frames allows",
+        )
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sfray.errors import RequestError
+from sfray.video.container import check_num_frames
 from sfray.video.pixels import squash
 from sfray.video.pyav_reader import ClipRequest
 from sfray.video.timeline import Timeline
@@ -37,8 +38,9 @@ class DecordReader:
     def __len__(self) -> int:
         return len(self._video)
 
-    def timeline(self) -> Timeline:
+    def timeline(self, max_frames: int) -> Timeline:
         """The timeline by decord's own timestamps."""
+        check_num_frames(len(self), max_frames)
         spans = np.atleast_2d(self._video.get_frame_timestamp(range(len(self))))
         last_seconds = float(spans[-1, 1] - spans[-1, 0])
         return Timeline.of(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 
 import av
 import numpy as np
 
-from sfray.video.container import Opener, OpenVideo, StreamFacts
+from sfray.video.container import Opener, OpenVideo, StreamFacts, check_num_frames
 from sfray.video.timeline import Timeline
 
 _MOV = "mov,mp4,m4a,3gp,3g2,mj2"
@@ -61,7 +61,7 @@ def read_table(opener: Opener) -> PacketTable:
 def packets_of(video: OpenVideo) -> Iterator[av.Packet]:
     """The stream's packets from where the container stands. Damage in the container ends them."""
     packets = video.container.demux(video.stream)
-    while True:
+    for number in count(1):
         try:
             packet = next(packets, None)
         except av.FFmpegError:
@@ -70,6 +70,7 @@ def packets_of(video: OpenVideo) -> Iterator[av.Packet]:
             return
         if packet is None or not packet.size:
             return
+        check_num_frames(number, video.max_frames)
         yield packet
 
 
@@ -82,6 +83,7 @@ def _table_of_index(video: OpenVideo) -> PacketTable | None:
     stream = video.facts
     if stream.container != _MOV or stream.codec not in _PLAIN_CODECS:
         return None
+    check_num_frames(len(video.stream.index_entries), video.max_frames)
     entries = list(video.stream.index_entries)
     if not entries or len(entries) != video.stream.frames:
         return None

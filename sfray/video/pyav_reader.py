@@ -27,7 +27,7 @@ Frames: TypeAlias = Generator[av.VideoFrame, None, None]
 # A seek costs about as much as decoding so many frames.
 _SEEK_COST_FRAMES = 6
 # Decoding through also proves how many frames there are, so seeking has to save this share.
-_MIN_SEEK_SAVING = 0.2
+_MIN_SEEK_SAVING = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,7 @@ class ClipRequest:
     image_size: int
     seek: str
     max_frame_pixels: int
+    max_frames: int
 
     @property
     def is_whole_video(self) -> bool:

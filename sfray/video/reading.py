@@ -36,7 +36,12 @@ def read_clip(
     Raises:
         RequestError: the clip can't be read.
     """
-    opener = partial(open_video, source, request.max_frame_pixels)
+    opener = partial(
+        open_video,
+        source,
+        max_frame_pixels=request.max_frame_pixels,
+        max_frames=request.max_frames,
+    )
     choice = choose_reader(reader, has_descriptor=isinstance(source, int))
     if choice.reader == "decord" and isinstance(source, int):
         told = _read_with_decord(source, opener, request, frames_THWC)
@@ -78,7 +83,7 @@ def _read_with_decord(
     with opener() as video:
         stream = video.facts
     decord_reader = DecordReader(descriptor)
-    timeline = decord_reader.timeline()
+    timeline = decord_reader.timeline(request.max_frames)
     indices = request.indices(timeline)
     _place(decord_reader.frames(indices, request), indices, frames_THWC)
     return {

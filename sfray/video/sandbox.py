@@ -124,6 +124,7 @@ class Sandbox:
             "image_size": image_size,
             "seek": seek,
             "max_frame_pixels": self._decode.max_frame_pixels,
+            "max_frames": self._decode.max_frames,
         }
         told = self._run(
             source,
@@ -150,6 +151,7 @@ class Sandbox:
         fields = request | {
             "size": source.size,
             "max_frame_pixels": self._decode.max_frame_pixels,
+            "max_frames": self._decode.max_frames,
             "cpu_seconds": self._decode.timeout_seconds,
         }
         try:

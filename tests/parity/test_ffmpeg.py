@@ -24,6 +24,7 @@ from tests.resources.video_kinds import CUT, READABLE
 
 FFMPEG = shutil.which("ffmpeg")
 NUM_FRAMES, IMAGE_SIZE = 16, 96
+LIMITS = {"max_frame_pixels": 2**26, "max_frames": 10**6}
 # The program scales what comes after a change of size to the size of before.
 KINDS = [kind for kind in READABLE if kind.joined_with is None]
 
@@ -61,7 +62,7 @@ def read(path: Path) -> tuple[dict[str, Any], np.ndarray]:
         num_frames=NUM_FRAMES,
         image_size=IMAGE_SIZE,
         seek="exact",
-        max_frame_pixels=2**26,
+        **LIMITS,
     )
     frames_THWC = np.empty((NUM_FRAMES, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
     descriptor = os.open(path, os.O_RDONLY)
@@ -78,7 +79,7 @@ def frames_of_ffmpeg(path: Path, told: dict[str, Any]) -> list[np.ndarray]:
     """All frames of the stream that was read, each of (96, 96, 3)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        with open_video(descriptor, 2**26) as video:
+        with open_video(descriptor, **LIMITS) as video:
             index, context = video.stream.index, video.stream.codec_context
             sides = context.width, context.height
     finally:

@@ -24,6 +24,7 @@ from sfray.video.reading import read_clip
 PARITY = Path(__file__).parent.parent / "resources" / "parity"
 EXPECTED = sorted((PARITY / "expected").glob("*.json"))
 IMAGE_SIZE = 336
+LIMITS = {"max_frame_pixels": 2**26, "max_frames": 10**6}
 # CLIP's, as its processor has them.
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
@@ -54,7 +55,7 @@ def test_frames_and_pixels_equal_the_reference(
         num_frames=50,
         image_size=IMAGE_SIZE,
         seek="exact",
-        max_frame_pixels=2**26,
+        **LIMITS,
     )
     with (PARITY / "videos" / expected["video"]).open("rb") as file:
         told = read_clip(
@@ -83,14 +84,14 @@ def test_seeking_gives_the_same_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seeking to each frame against decoding through, on the longest file."""
     path = PARITY / "videos" / "v01_320x240_30fps_150f.mp4"
     with path.open("rb") as file:
-        reader = pyav_reader.PyavReader(partial(open_video, file.fileno(), 2**26))
+        reader = pyav_reader.PyavReader(partial(open_video, file.fileno(), **LIMITS))
         request = ClipRequest(
             start_seconds=None,
             end_seconds=None,
             num_frames=7,
             image_size=64,
             seek="exact",
-            max_frame_pixels=2**26,
+            **LIMITS,
         )
         monkeypatch.setattr(pyav_reader, "_seeking_saves", lambda *_: False)
         through = reader.read(request)

@@ -40,7 +40,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Kind], Path]:
 
 
 def read(
-    path: Path, *, reader: str = "auto", source: Any = None, **options: Any
+    path: Path, *, reader: str = "auto", max_substituted_ratio: float = 1.0, **options: Any
 ) -> tuple[dict[str, Any], list[int]]:
     """What was told of the clip, and the numbers that its frames tell."""
     request = ClipRequest(
@@ -51,6 +51,7 @@ def read(
             "image_size": IMAGE_SIZE,
             "seek": "exact",
             "max_frame_pixels": 2**26,
+            "max_frames": 10**6,
         }
         | options
     )
@@ -58,10 +59,10 @@ def read(
     descriptor = os.open(path, os.O_RDONLY)
     try:
         told = read_clip(
-            descriptor if source is None else source,
+            descriptor,
             request,
             reader=reader,
-            max_substituted_ratio=1.0,
+            max_substituted_ratio=max_substituted_ratio,
             frames_THWC=frames_THWC,
         )
     finally:
@@ -171,3 +172,32 @@ def test_frames_of_more_pixels_than_allowed_are_refused(
     with pytest.raises(RequestError) as raised:
         read(written(READABLE[0]), max_frame_pixels=1000)
     assert raised.value.code == "frame_too_large"
+
+
+@pytest.mark.parametrize("reader", ["pyav", "decord"])
+@by_name([kind for kind in READABLE if kind.name in {"h264-mp4", "h264-mkv", "variable-rate-mp4"}])
+def test_more_frames_than_allowed_are_refused(
+    kind: Kind, written: Callable[[Kind], Path], reader: str
+) -> None:
+    path = written(kind)
+    told, _ = read(path, reader=reader, max_frames=kind.num_frames)
+    assert told["facts"]["num_frames"] == kind.num_frames
+    with pytest.raises(RequestError, match="more than the 39 frames") as raised:
+        read(path, reader=reader, max_frames=kind.num_frames - 1)
+    assert raised.value.code == "too_many_frames"
+
+
+def _damaged(data: bytes) -> bytes:
+    """Bytes of a frame in the middle, turned over."""
+    low = data.index(b"mdat") + (len(data) - data.index(b"mdat")) // 3
+    return data[:low] + bytes(byte ^ 0x5A for byte in data[low : low + 300]) + data[low + 300 :]
+
+
+def test_damage_is_counted_and_beyond_its_share_a_failure(tmp_path: Path) -> None:
+    movflags = {"movflags": "faststart"}
+    path = Kind(name="damaged", container_options=movflags, damage=_damaged).write(tmp_path)
+    told, _ = read(path, max_substituted_ratio=1 / NUM_FRAMES)
+    assert told["num_substituted_frames"] == 1
+    with pytest.raises(RequestError, match="1 of 16 frames are damaged") as raised:
+        read(path, max_substituted_ratio=0.9 / NUM_FRAMES)
+    assert raised.value.code == "too_many_substituted"
