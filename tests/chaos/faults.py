@@ -85,11 +85,35 @@ def node_frozen(storm: Storm, chance: random.Random) -> bool:
     return given_up
 
 
-def second_driver(storm: Storm, chance: random.Random) -> bool:
-    """Told that the output is in use; the first is not to be done before the second has begun."""
+def node_partitioned(storm: Storm, chance: random.Random) -> bool:
+    """A node's network is cut until the cluster has given it up, then mended."""
+    world = storm.world
+    if world.far is None:
+        return False
+    (node,) = world.far_nodes
     with _held(storm):
-        other = storm.start_driver()
-        code = other.wait(timeout=180)
+        world.far.cut()
+        try:
+            given_up = wait_until(lambda: not world.is_alive(node), _SETTLE_SECONDS)
+        finally:
+            world.far.mend()
+        time.sleep(2)  # for what it still wants to say
+        world.kill(node)
+        world.heal()
+    return given_up
+
+
+def second_driver(storm: Storm, chance: random.Random) -> bool:
+    """One of two is told that the output is in use: the first too, if it has only just begun."""
+    drivers = [storm.driver, storm.start_driver()]
+    with _held(storm):
+        wait_until(lambda: any(driver.poll() is not None for driver in drivers), _SETTLE_SECONDS)
+    ended = next((driver for driver in drivers if driver.poll() is not None), drivers[1])
+    drivers.remove(ended)
+    (storm.driver,) = drivers
+    if ended.poll() is None:
+        ended.kill()
+    code = ended.wait()
     storm.exit_codes.append(code)
     return code == _IN_USE
 
@@ -145,7 +169,8 @@ ANYWHERE: dict[str, Fault] = {
     fault.__name__: fault
     for fault in (
         *(driver_killed, decode_worker_killed, model_replica_killed, model_out_of_memory),
-        *(node_killed, node_frozen, decode_child_killed, second_driver, clock_back),
+        *(node_killed, node_frozen, node_partitioned, decode_child_killed),
+        *(second_driver, clock_back),
     )
 }
 LOCAL: dict[str, Fault] = {"disk_full": disk_full}

@@ -15,11 +15,14 @@ from typing import Any
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+from ray._common.utils import get_ray_address_file
+from ray._private.utils import read_ray_address
 from ray.cluster_utils import Cluster
 
 from sfray.config import StorageSpec
 from sfray.demo.videos import write_video
 from sfray.demo.world import make_scene, render
+from tests.chaos.far_network import FarNetwork, far_network
 from tests.integration.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.integration.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, running_s3_server
 
@@ -42,13 +45,17 @@ _HEALTH = {
 
 @dataclass
 class World:
-    """The nodes that work are `nodes`; the head has no CPU, as KubeRay's."""
+    """The nodes that work are `nodes`; the head has no CPU, as KubeRay's.
+
+    One of the nodes is in the far network, where there is one.
+    """
 
     folder: Path
     cluster: Cluster
     server: S3Server
     proxy: FaultyProxy
     disk: Path | None
+    far: FarNetwork | None
     nodes: list[Any] = field(default_factory=list)
 
     @property
@@ -63,7 +70,18 @@ class World:
     def heal(self) -> None:
         """Brings the number of working nodes up to what it was."""
         while len(self.nodes) < NUM_NODES:
-            self.nodes.append(_add_node(self.cluster, num_cpus=CPUS_PER_NODE))
+            if self.far is None or self.far_nodes:
+                node = _add_node(self.cluster, num_cpus=CPUS_PER_NODE)
+            else:
+                with self.far.entered():
+                    address = self.far.address
+                    node = _add_node(self.cluster, num_cpus=CPUS_PER_NODE, node_ip_address=address)
+            self.nodes.append(node)
+
+    @property
+    def far_nodes(self) -> list[Any]:
+        """The nodes in the far network."""
+        return [n for n in self.nodes if self.far and n.node_ip_address == self.far.address]
 
     def kill(self, node: Any) -> None:
         """Ends a node's processes without a word."""
@@ -128,11 +146,15 @@ def world(folder: Path) -> Iterator[World]:
     cluster = Cluster()
     try:
         _add_node(cluster, num_cpus=0, include_dashboard=False, _system_config=_HEALTH)
+        # Whoever starts another job on this machine is not to find this cluster by itself.
+        if read_ray_address() == cluster.address:
+            Path(get_ray_address_file(None)).unlink()
         with ExitStack() as stack:
             server = stack.enter_context(running_s3_server(folder / "s3"))
             proxy = stack.enter_context(faulty_proxy(server.endpoint_url))
             disk = stack.enter_context(_small_disk(folder / "disk"))
-            running = World(folder, cluster, server, proxy, disk)
+            far = stack.enter_context(far_network())
+            running = World(folder, cluster, server, proxy, disk, far)
             running.heal()
             yield running
     finally:
