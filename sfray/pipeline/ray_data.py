@@ -16,6 +16,7 @@ from contextlib import suppress
 import pyarrow as pa
 import ray
 from ray._private.log import PlainRayHandler
+from ray.core.generated.gcs_pb2 import ActorTableData
 from ray.data import ActorPoolStrategy, DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
@@ -42,6 +43,7 @@ _MAX_ACTOR_RESTARTS = 3
 _MAX_TASK_RETRIES = 1
 # Small blocks, so that a decoded video moves on at once instead of waiting for its neighbours.
 _TARGET_BLOCK_BYTES = 2**20
+_DEAD = ActorTableData.ActorState.DEAD
 _STREAM_KEY = "sfray_stream"
 _LOST_BLOCKS_TOLD = 5
 _RUN_ERRORS = {
@@ -208,7 +210,21 @@ class _Watch(ExecutionCallback):
 
     def on_execution_step(self, executor: StreamingExecutor) -> None:
         if (stream := _streams.get(executor._data_context.get_config(_STREAM_KEY))) is not None:
+            _drop_dead_actors(executor)
             _observe(executor, stream._load)
+
+
+def _drop_dead_actors(executor: StreamingExecutor) -> None:
+    """Takes actors that are dead for good out of their pools, which Ray Data then fills again.
+
+    It goes on counting on them, since its own restart for ever: a pool of dead ones only would
+    wait until the end of time (internal paths of Ray Data, kept here).
+    """
+    for op in executor._topology:
+        for pool in op.get_autoscaling_actor_pools():
+            for actor, state in list(pool._running_actors.items()):
+                if state.num_tasks_in_flight == 0 and actor._get_local_state() == _DEAD:
+                    pool._release_running_actor(actor)
 
 
 def _observe(executor: StreamingExecutor, load: StageLoad) -> None:
