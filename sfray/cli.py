@@ -19,6 +19,7 @@ from sfray import cli_eval, cli_jobs, cli_upkeep
 from sfray.config import DecodeSpec, JobSpec, StorageSpec, VideosSpec, load_job_spec
 from sfray.errors import RequestError, RunError
 from sfray.pipeline.logs import LogFormat, configure_logs, log_format
+from sfray.telemetry.terminal import terminal
 
 _LOG_FORMAT = "SFRAY_LOG_FORMAT"
 logger = logging.getLogger("sfray")
@@ -96,7 +97,7 @@ def run(
         logger.info(summary.verdict, extra=summary.as_dict())
     else:
         summary = run_job(job, limit=limit, address=address)
-        summary.print_to(Console(stderr=True))
+        summary.print_to(terminal(stderr=True))
     raise typer.Exit(summary.exit_code)
 
 
@@ -134,12 +135,12 @@ def plan(
     from sfray.pipeline.outlook import outlook
 
     seen = outlook(job, limit)
-    seen.print_to(Console())
+    seen.print_to(terminal())
     if measure is not None:
         from sfray.pipeline.forecast import forecast, read_prices
 
         told = read_prices(prices, cpu_hour, gpu_hour)
-        forecast(seen, measure, seed, (cpus, gpus), told, address).print_to(Console())
+        forecast(seen, measure, seed, (cpus, gpus), told, address).print_to(terminal())
 
 
 def _job(spec: Path, overrides: list[str] | None, partition: str | None) -> JobSpec:
@@ -163,7 +164,7 @@ def demo(
     """
     from sfray.pipeline.demo import run_demo
 
-    run_demo(output, num_videos, seed, Console())
+    run_demo(output, num_videos, seed, terminal())
 
 
 @app.command()
@@ -214,7 +215,8 @@ def show(
     """Show the current state of an output as a table: answers, and failures that stand."""
     from sfray.storage.read_results import current_state
 
-    state = current_state(output, StorageSpec(endpoint_url=endpoint_url))
+    columns = ["video_id", "prompt_id", "prompt", "text", "code", "message", "reference_answer"]
+    state = current_state(output, StorageSpec(endpoint_url=endpoint_url), columns)
     if failures:
         import pyarrow.compute as pc
 
@@ -224,7 +226,7 @@ def show(
         answer = row["text"] if row["code"] is None else f"{row['code']}: {row['message']}"
         prompt = f"{row['prompt_id']}: {row['prompt']}"
         table.add_row(row["video_id"], prompt, answer, row["reference_answer"] or "")
-    Console().print(table)
+    terminal().print(table)
     if state.num_rows > limit:
         typer.echo(f"{limit} of {state.num_rows} rows; --limit shows more")
 

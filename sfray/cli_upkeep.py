@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from sfray.config import StorageSpec
+from sfray.telemetry.terminal import terminal
 
 app = typer.Typer()
 
@@ -76,7 +76,7 @@ def retry(
 
     storage = StorageSpec(endpoint_url=endpoint_url)
     summary = retry_output(output, storage, tuple(code or ()), transient, address)
-    summary.print_to(Console(stderr=True))
+    summary.print_to(terminal(stderr=True))
     raise typer.Exit(summary.exit_code)
 
 
@@ -118,7 +118,7 @@ def diff(
             said[0] or said[1] or "",
             said[2] or said[3] or "",
         )
-    Console().print(table)
+    terminal().print(table)
     typer.echo(", ".join(f"{number} {change}" for change, number in found.counts.items()))
 
 
@@ -146,7 +146,7 @@ def explain(
     if as_json:
         typer.echo(json.dumps(explanation_as_dict(told), indent=2, default=str))
     else:
-        print_explanation(told, Console())
+        print_explanation(told, terminal())
     if thumbnails is None and not replay:
         return
     decoded = explaining.decode_again(told)

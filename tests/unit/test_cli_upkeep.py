@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from sfray.cli import app
 from sfray.config import StorageSpec
 from sfray.storage.results_log import ResultsLog
+from tests.unit.pipeline.outputs import outcome, write_output
 from tests.unit.storage.outcomes import PASSTHROUGH, outcomes
 
 
@@ -58,3 +59,10 @@ def test_a_table_of_answers_and_failures(output: str) -> None:
     assert done.exit_code == 0
     assert "text of a" in done.output and "fetch_failed" in done.output
     assert "text of a" not in CliRunner().invoke(app, ["show", output, "--failures"]).output
+
+
+def test_answers_are_shown_as_they_are(tmp_path: Path) -> None:
+    write_output(tmp_path, [outcome(1, text="[/INST] a [red] :dog:")], asked=[1])
+    done = CliRunner().invoke(app, ["show", str(tmp_path)])
+    assert done.exit_code == 0, done.exception
+    assert "[/INST] a [red] :dog:" in done.output
