@@ -185,8 +185,10 @@ def judge(
     Verdicts are kept beside the answers and never asked for twice: running it again judges only
     what is new or was not answered.
     """
+    from rich.progress import Progress, TaskID
+
     from sfray.pipeline.evaluate import asked_rows, judge_folder
-    from sfray.scoring.judge import JudgeSpec
+    from sfray.scoring.judge import JudgeSpec, JudgeSummary
     from sfray.scoring.judge import judge as judge_answers
     from sfray.scoring.judge_log import JudgeLog
     from sfray.scoring.judge_prompts import load_prompts
@@ -206,7 +208,13 @@ def judge(
         folder = judge_folder(output, storage)
         lease = folder.take_lease(f"sfray eval judge (process {os.getpid()})", wait=False)
         try:
-            summary = judge_answers(rows, JudgeLog(folder), spec, texts)
+            with Progress(console=Console(stderr=True), transient=True) as bar:
+                task = bar.add_task("judging", total=None)
+
+                def show(now: JudgeSummary, bar: Progress = bar, task: TaskID = task) -> None:
+                    bar.update(task, completed=now.num_done, total=now.num_wanted)
+
+                summary = judge_answers(rows, JudgeLog(folder), spec, texts, show)
         finally:
             lease.release()
         cost = summary.cost(price_prompt, price_completion)

@@ -85,6 +85,12 @@ class JudgeSummary:
     num_prompt_tokens: int = 0
     num_completion_tokens: int = 0
 
+    @property
+    def num_done(self) -> int:
+        """Verdicts that are logged, earlier calls' included, and those lost for now."""
+        new = self.num_judged + self.num_refused + self.num_unreadable + self.num_lost
+        return self.num_known + new
+
     def cost(self, per_million_prompt: float, per_million_completion: float) -> float:
         """What the tokens of this call cost, in the prices' currency."""
         return (

@@ -16,6 +16,7 @@ _NUMBERS = (
     *("eighteen", "nineteen", "twenty"),
 )
 _DIGITS = {word: str(number) for number, word in enumerate(_NUMBERS)}
+_TIMES = {"once": 1, "twice": 2, "thrice": 3}
 _NUMBER = re.compile(r"\d+")
 
 
@@ -41,7 +42,7 @@ def token_f1(answer: str, reference: str) -> float:
 
 def counted(text: str) -> int | None:
     """The first number that a text names, in digits or as a word; None if it names none."""
-    for token in normalised_tokens(text):
-        if match := _NUMBER.match(token):
-            return int(match[0])
-    return {"once": 1, "twice": 2, "thrice": 3}.get(" ".join(normalised_tokens(text)))
+    tokens = normalised_tokens(text)
+    numbers = [int(match[0]) for token in tokens if (match := _NUMBER.match(token))]
+    times = [_TIMES[token] for token in tokens if token in _TIMES]
+    return next(iter((*numbers, *times)), None)

@@ -235,6 +235,17 @@ def test_parts_are_put_as_the_judging_goes(tmp_path, monkeypatch):
     assert len(_logged(tmp_path)) == 10
 
 
+def test_progress_is_told_from_what_was_known_to_the_end(tmp_path):
+    rows = [row(n) for n in range(5)]
+    shown = []
+    with judge_server(_by_answer) as server:
+        _judge(tmp_path, server, rows[:2])
+        log = JudgeLog(open_folder(str(tmp_path), StorageSpec()))
+        spec = JudgeSpec(model="j", base_url=server.url, api_key="secret-key", concurrency=1)
+        judge(rows, log, spec, load_prompts(), lambda summary: shown.append(summary.num_done))
+    assert shown == [3, 4, 5]
+
+
 def test_vcgbench_answers_are_judged_by_their_aspects(tmp_path):
     values = {"benchmark": "vcgbench", "scorer": "generation"}
     rows = [
