@@ -165,6 +165,11 @@ def _notes(section: Section) -> Iterator[str]:
         )
     if section.source:
         yield f"{section.title}: published numbers from {section.source}."
+        if section.split is None:
+            yield (
+                f"{section.title}: {whole.num_asked} questions on {whole.num_videos} videos are of "
+                "the size of no published part, so the published numbers are of other questions."
+            )
 
 
 def _grouping(section: Section) -> str:

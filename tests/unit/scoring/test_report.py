@@ -131,6 +131,15 @@ def test_grouping_is_told_once_for_an_output():
     assert as_markdown(sections).count("saved 2 fetches") == 1
 
 
+def test_a_part_of_no_published_size_is_told():
+    text = as_markdown(make_report("out", [choice_row(0, "A")], []))
+    assert "1 questions on 1 videos are of the size of no published part" in text
+    rows = [choice_row(n, "A", benchmark="egoschema", video_id=f"v{n}") for n in range(500)]
+    text = as_markdown(make_report("out", rows, []))
+    assert "of the size of subset with answers" in text
+    assert "no published part" not in text
+
+
 def test_outputs_of_one_benchmark_are_named_in_the_table():
     def section(output, fingerprint="f"):
         return make_report(output, [choice_row(0, "A", fingerprint=fingerprint)], [])
