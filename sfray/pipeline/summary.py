@@ -24,6 +24,10 @@ class RunSummary:
         num_recomputed: what was answered twice: Ray tried its task again, or the run before had
             taken it in, but was lost before it was written (on S3 as of its lease's last renewal).
         failure_ratio: failures over requests, as the output stands now.
+        seconds_to_first: until the first outcome: Ray and the model start, the first video goes
+            through.
+        fetch_seconds, decode_seconds: of all decode workers together.
+        model_busy_seconds: of all model replicas together, with at least one video.
         worker_busy_share: how much of their time decode workers had a video.
         stall_share: how much of their time model replicas waited for decoded videos; both while
             all were up and there was work, None where that was never so.
@@ -44,6 +48,10 @@ class RunSummary:
     failure_ratio: float
     max_failure_ratio: float
     seconds: float
+    seconds_to_first: float | None
+    fetch_seconds: float
+    decode_seconds: float
+    model_busy_seconds: float
     requests_per_second: float
     num_generated_tokens: int
     num_visual_tokens: int
@@ -77,6 +85,11 @@ class RunSummary:
         if self.num_recomputed:
             yield "answered twice", str(self.num_recomputed)
         yield "time", clock(self.seconds)
+        if self.seconds_to_first is not None:
+            yield "  until the first outcome", clock(self.seconds_to_first)
+            yield "  decode workers fetching", clock(self.fetch_seconds)
+            yield "  decode workers decoding", clock(self.decode_seconds)
+            yield "  model replicas answering", clock(self.model_busy_seconds)
         yield "throughput", f"{self.requests_per_second:.2f} requests/s"
         yield "generated tokens", str(self.num_generated_tokens)
         if self.bottleneck:

@@ -25,6 +25,7 @@ class RunCounters:
         num_visual_tokens: computed once for each clip.
         num_reused_visual_tokens: what the further questions of a clip would have cost again.
         fetch_seconds, decode_seconds: of decode workers, failed videos included.
+        seconds_to_first: until the first outcome; None before it.
     """
 
     num_requests: int
@@ -38,6 +39,7 @@ class RunCounters:
     bytes_fetched: int = 0
     fetch_seconds: float = 0.0
     decode_seconds: float = 0.0
+    seconds_to_first: float | None = None
     failures_by_code: Counter[str] = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
 
@@ -47,6 +49,8 @@ class RunCounters:
         Returns:
             a row for each clip: the columns of `_OF_CLIPS`, `model_seconds` and `num_answers`.
         """
+        if self.seconds_to_first is None:
+            self.seconds_to_first = self.seconds
         failed = outcomes.filter(pc.is_valid(outcomes["code"]))
         self.num_failures += failed.num_rows
         self.num_answers += outcomes.num_rows - failed.num_rows

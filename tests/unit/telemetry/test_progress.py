@@ -43,6 +43,8 @@ def test_counters_count_requests_and_clips() -> None:
     assert (counted.fetch_seconds, counted.decode_seconds) == (3.0, 0.75)
     assert counted.failures_by_code == {"not_found": 1}
     assert counted.seconds_left is not None and counted.seconds_left > 0
+    first = counted.seconds_to_first
+    assert first is not None and 0 <= first <= counted.seconds
 
 
 def test_the_stages_in_words() -> None:
