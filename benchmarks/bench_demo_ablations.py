@@ -21,7 +21,7 @@ import numpy as np
 from sfray.config import PoolingSpec, StorageSpec
 from sfray.demo.questions import KINDS
 from sfray.demo.videos import write_sample_set
-from sfray.pipeline.cluster import connect, disconnect
+from sfray.pipeline.cluster import connected
 from sfray.pipeline.demo import demo_job
 from sfray.pipeline.run import run_job
 from sfray.storage.read_results import current_state
@@ -68,12 +68,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--num-videos", type=int, default=200)
     options = parser.parse_args()
-    connected = connect(None)
-    try:
+    with connected(None):
         scores = {arm.name: measure(arm, options.output, options.num_videos) for arm in ARMS}
-    finally:
-        if connected:
-            disconnect()
     print(share_table(scores))
     print(totals_line(scores[ARMS[0].name]))
     print(cost_table(scores))

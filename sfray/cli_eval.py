@@ -289,22 +289,18 @@ def _writes(path: Path) -> Iterator[None]:
 
 def _run_jobs(jobs: list[JobSpec], address: str | None, report_format: Format) -> None:
     """Runs jobs one after the other on one cluster, then prints their report."""
-    from sfray.pipeline.cluster import connect, disconnect
+    from sfray.pipeline.cluster import connected
     from sfray.pipeline.run import run_job
 
     console = Console(stderr=True)
     exit_code = 0
-    connected = connect(address)
-    try:
+    with connected(address):
         for job in jobs:
             summary = run_job(job, address=address, console=console)
             summary.print_to(console)
             exit_code = exit_code or summary.exit_code
             if summary.stopped_by:
                 raise typer.Exit(exit_code)
-    finally:
-        if connected:
-            disconnect()
     _print_report([job.output.uri for job in jobs], jobs[0].storage, report_format)
     raise typer.Exit(exit_code)
 

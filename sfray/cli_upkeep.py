@@ -34,19 +34,15 @@ def verify(
     """
     from sfray.storage.verify import verify as verify_output
 
+    storage = StorageSpec(endpoint_url=endpoint_url)
     wanted = None
     if manifest is not None:
-        import pyarrow as pa
-
         from sfray.config import load_job_spec
         from sfray.pipeline.plan import make_plan
+        from sfray.pipeline.windows import asked_ids
 
-        requests = make_plan(load_job_spec(manifest)).requests
-        tables = (requests.table, requests.failures)
-        wanted = pa.chunked_array(
-            [chunk for table in tables for chunk in table["request_id"].chunks], pa.string()
-        )
-    report = verify_output(output, StorageSpec(endpoint_url=endpoint_url), wanted)
+        wanted = asked_ids(make_plan(load_job_spec(manifest)), output, storage)
+    report = verify_output(output, storage, wanted)
     typer.echo(
         f"{report.num_requested} requests, {report.num_answered} answers, "
         f"{report.num_failed} failures"

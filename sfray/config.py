@@ -110,11 +110,45 @@ class ModelSpec(Section):
     rope_scaling: RopeScaling | None = None
 
 
+class WindowsSpec(Section):
+    """What a clip is cut into, each window with requests of its own.
+
+    Either pieces of `seconds`, each of which begins `overlap_seconds` before the end of the one
+    before it, or scenes of at least `min_seconds`, two where that is None.
+    """
+
+    seconds: Annotated[float, Field(gt=0.0)] | None = None
+    overlap_seconds: float = Field(default=0.0, ge=0.0)
+    scenes: bool = False
+    min_seconds: Annotated[float, Field(ge=0.0)] | None = None
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> WindowsSpec:
+        if (self.seconds is None) != self.scenes:
+            raise ValueError("either `seconds: 60` or `scenes: true`")
+        if self.scenes and self.overlap_seconds:
+            raise ValueError("overlap_seconds goes with seconds, not with scenes")
+        if self.min_seconds is not None and not self.scenes:
+            raise ValueError("min_seconds goes with scenes, not with seconds")
+        if self.seconds is not None and self.overlap_seconds >= self.seconds:
+            raise ValueError(
+                f"overlap_seconds {self.overlap_seconds:g} is not less than seconds "
+                f"{self.seconds:g}"
+            )
+        return self
+
+    @property
+    def min_scene_seconds(self) -> float:
+        """The least length of a scene."""
+        return 2.0 if self.min_seconds is None else self.min_seconds
+
+
 class SamplingSpec(Section):
     """How many frames of a clip are taken; None stands for the model preset's number."""
 
     num_frames: PositiveInt | None = None
     seek: Literal["exact", "keyframe"] = "exact"
+    windows: WindowsSpec | None = None
 
 
 class DecodeSpec(Section):

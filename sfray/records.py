@@ -10,7 +10,7 @@ as one flat buffer, so that nothing is pickled on the way.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -49,6 +49,10 @@ class WorkItem:
     end_seconds: float | None
     requests: tuple[Request, ...]
     attempt: int = 1
+
+
+# Start and end in seconds of each window of a clip, in order.
+ClipWindows: TypeAlias = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +228,27 @@ FAILURE_FIELDS: tuple[pa.Field, ...] = (
     pa.field("model_id", pa.string(), nullable=False),
     pa.field("model_revision", pa.string()),
     pa.field("run_id", pa.string(), nullable=False),
+)
+
+
+# Into which windows a clip was cut: `clip_id` hashes the clip and how it is cut.
+WINDOWS_SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("start_seconds", pa.list_(pa.float64()), nullable=False),
+        pa.field("end_seconds", pa.list_(pa.float64()), nullable=False),
+    ]
+)
+
+# What looking for windows gives: windows, or a failure in their place. `request_id` is the clip's.
+FOUND_WINDOWS_SCHEMA = pa.schema(
+    [
+        pa.field("request_id", pa.string(), nullable=False),
+        pa.field("start_seconds", pa.list_(pa.float64())),
+        pa.field("end_seconds", pa.list_(pa.float64())),
+        pa.field("code", pa.string()),
+        pa.field("message", pa.string()),
+    ]
 )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import pyarrow as pa
 import ray
@@ -14,8 +14,11 @@ import ray
 from sfray.errors import EngineLostError, RunError
 from sfray.pipeline.logs import LogFormat, configure_logs, logged_about
 from sfray.records import (
+    FOUND_WINDOWS_SCHEMA,
+    ClipWindows,
     DecodedItem,
     Outcome,
+    RequestFailure,
     RunIdentity,
     WorkItem,
     decoded_item_from_table,
@@ -33,16 +36,24 @@ class DecodeStage(Protocol):
     def __call__(self, item: WorkItem) -> DecodedItem: ...
 
 
+class WindowsStage(Protocol):
+    def __call__(self, item: WorkItem) -> ClipWindows | RequestFailure: ...
+
+
 class AnswerStage(Protocol):
     def __call__(self, decoded: DecodedItem) -> Awaitable[list[Outcome]]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stages:
-    """How the actors make their stages. The callables travel to the actors."""
+    """How the actors make their stages. The callables travel to the actors.
+
+    `make_find_windows` is for jobs that cut clips into windows.
+    """
 
     make_decode: Callable[[], DecodeStage]
     make_answer: Callable[[], AnswerStage]
+    make_find_windows: Callable[[], WindowsStage] | None = None
 
 
 @ray.remote(num_cpus=0)
@@ -93,6 +104,34 @@ class DecodeActor:
         with _reporting_to(self._board), _logged_about(item):
             decoded = self._stage(item)
         return pa.Table.from_pylist([decoded_item_row(decoded)], schema=self._schema)
+
+
+class WindowsActor:
+    """Takes clips, each a work item with one request that stands for the clip."""
+
+    def __init__(
+        self,
+        make_stage: Callable[[], WindowsStage],
+        board: ray.actor.ActorHandle,
+        run: RunIdentity,
+        log_format: LogFormat,
+    ) -> None:
+        configure_logs(log_format, run.run_id)
+        self._board = board
+        with _reporting_to(board):
+            self._stage = make_stage()
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        item = work_item_from_row(batch.to_pylist()[0])
+        with _reporting_to(self._board), _logged_about(item):
+            found = self._stage(item)
+        row: dict[str, Any] = {"request_id": item.requests[0].request_id}
+        if isinstance(found, RequestFailure):
+            row |= asdict(found)
+        else:
+            row["start_seconds"] = [start for start, _ in found]
+            row["end_seconds"] = [end for _, end in found]
+        return pa.Table.from_pylist([row], schema=FOUND_WINDOWS_SCHEMA)
 
 
 class AnswerActor:

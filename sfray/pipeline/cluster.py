@@ -6,6 +6,8 @@ import logging
 import math
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
@@ -50,17 +52,26 @@ class ClusterShare:
         return {"OMP_NUM_THREADS": str(self.model_threads)} if self.model_threads else {}
 
 
-def connect(address: str | None) -> bool:
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
     """Joins the Ray cluster at `address`, or the one at hand, or starts a local one.
 
-    Returns:
-        whether this call connected, so that the caller disconnects in the end.
+    It is left in the end, and a local one ends; one that this process was in before is not left.
 
     Raises:
         ClusterError: there is none, or it refuses.
     """
     if ray.is_initialized():
-        return False
+        yield
+        return
+    _connect(address)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
     if address is None and not os.environ.get("RAY_ADDRESS") and (gone := _left_behind()):
         logger.info("the Ray cluster at %s is gone: a local one is started", gone)
         address = "local"
@@ -76,7 +87,6 @@ def connect(address: str | None) -> bool:
         ) from error
     except (ConnectionError, ValueError) as error:
         raise ClusterError(f"no Ray cluster at {address!r}: {error}") from error
-    return True
 
 
 def _left_behind() -> str | None:
@@ -91,11 +101,6 @@ def _left_behind() -> str | None:
     except (OSError, ValueError):
         return address
     return None
-
-
-def disconnect() -> None:
-    """Leaves the cluster; a local one that `connect` started ends."""
-    ray.shutdown()
 
 
 def cluster_share(resources: ResourcesSpec) -> ClusterShare:

@@ -12,7 +12,7 @@ from rich.table import Table
 from sfray.config import JobSpec, StorageSpec, parse_job_spec
 from sfray.demo.questions import CAPTION_PROMPT
 from sfray.demo.videos import write_sample_set
-from sfray.pipeline.cluster import connect, disconnect
+from sfray.pipeline.cluster import connected
 from sfray.pipeline.run import run_job
 from sfray.storage.read_results import current_state
 
@@ -28,14 +28,10 @@ def run_demo(folder: Path, num_videos: int, first_seed: int, console: Console) -
     """Makes videos in `folder`, captions and questions them, prints answers and scores."""
     console.print(_WHAT_IT_IS, markup=False)
     manifests = write_sample_set(folder / "videos", num_videos, first_seed)
-    connected = connect(None)
-    try:
+    with connected(None):
         states = {
             task: _answer(task, manifest, folder / task) for task, manifest in manifests.items()
         }
-    finally:
-        if connected:
-            disconnect()
     captions = Table("video", "caption", "right one", title="Captions")
     for row in states["caption"]:
         captions.add_row(row["video_id"], _said(row), row["reference_answer"])

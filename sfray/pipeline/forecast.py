@@ -108,7 +108,17 @@ def forecast(
     prices: Prices | None,
     address: str | None,
 ) -> Forecast:
-    """Measures `num_clips` random clips of what is to do and predicts the whole."""
+    """Measures `num_clips` random clips of what is to do and predicts the whole.
+
+    Raises:
+        SpecError: there are clips whose windows are not known, so that nobody knows how many
+            requests there will be.
+    """
+    if outlook.num_uncut:
+        raise SpecError(
+            f"the windows of {outlook.num_uncut} clips are not known yet, so that nothing can be "
+            "predicted: start the job, which finds them first"
+        )
     sample = sample_clips(outlook.to_do, num_clips, seed)
     measured, wanted = measure(outlook.plan, sample, capacity, address)
     return Forecast(

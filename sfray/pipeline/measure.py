@@ -23,8 +23,7 @@ from sfray.pipeline.cluster import (
     ClusterShare,
     NodeSize,
     cluster_share,
-    connect,
-    disconnect,
+    connected,
     share_of,
 )
 from sfray.pipeline.gpu_share import with_gpu_share
@@ -73,8 +72,7 @@ def measure(
     blocks = work_item_blocks(requests, plan.requests.passthrough, 1, attempt=1)
     items = [work_item_from_row(block.to_pylist()[0]) for block in blocks]
     began = time.monotonic()
-    connected = connect(address)
-    try:
+    with connected(address):
         if stages is None:
             spec = with_gpu_share(spec, plan.profile)
             stages = job_stages(spec, plan.profile)
@@ -87,9 +85,6 @@ def measure(
                 "measured there says nothing of the other"
             )
         return _measure(items, stages, share, began), wanted
-    finally:
-        if connected:
-            disconnect()
 
 
 def _capacity(resources: ResourcesSpec, wanted: tuple[int | None, int | None]) -> Capacity:

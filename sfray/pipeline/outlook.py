@@ -13,10 +13,12 @@ from rich.table import Table
 from sfray.config import JobSpec
 from sfray.model.memory import GIB, InFlight, memory_need
 from sfray.pipeline.plan import JobPlan, make_plan, prompt_tokenizer
+from sfray.pipeline.windows import clips_of, uncut_requests, with_windows
 from sfray.pipeline.work_items import clip_starts
 from sfray.storage.folders import open_folder
 from sfray.storage.partitioning import check_output
 from sfray.storage.read_results import read_progress
+from sfray.storage.run_files import run_windows
 
 # Of the GPUs that people have most.
 _GPU_SIZES = (24, 48, 80)
@@ -29,7 +31,8 @@ class Outlook:
     """What a job would do now; `to_do` are its requests, those of a clip together.
 
     `num_prompt_tokens` is the longest of the measured prompts, text only; None where the model's
-    tokenizer isn't on this machine.
+    tokenizer isn't on this machine. `num_uncut` are clips whose windows no run has found yet; None
+    where clips stay whole.
     """
 
     plan: JobPlan
@@ -41,6 +44,7 @@ class Outlook:
     num_failed_for_good: int
     to_do: pa.Table
     num_videos_to_do: int
+    num_uncut: int | None
     problems: dict[str, tuple[int, str]]
     num_frames: int
     num_visual_tokens: int
@@ -62,6 +66,8 @@ class Outlook:
         table.add_row("answered already", str(self.num_answered))
         table.add_row("failed for good", str(self.num_failed_for_good))
         table.add_row("to do", f"{self.num_to_do} requests on {self.num_videos_to_do} videos")
+        if self.num_uncut is not None:
+            table.add_row("clips without windows", self._uncut())
         table.add_row("tokens a request", self._tokens())
         table.add_row("memory a replica", self._memory())
         for size in _GPU_SIZES:
@@ -71,6 +77,11 @@ class Outlook:
         console.print(table)
         for code, (number, example) in self.problems.items():
             console.print(f"problem: {number} rows are {code}, such as: {example}", markup=False)
+
+    def _uncut(self) -> str:
+        if not self.num_uncut:
+            return "none: all windows are found"
+        return f"{self.num_uncut}, each counted as one window until a run has found its windows"
 
     def _memory(self) -> str:
         need = memory_need(self.plan.spec, self.plan.profile)
@@ -103,9 +114,10 @@ class Outlook:
 def outlook(spec: JobSpec, limit: int | None = None) -> Outlook:
     """Plans a job and looks at what its output holds already; writes nothing."""
     plan = make_plan(spec, limit)
-    requests = plan.requests
     output, storage = plan.spec.output, plan.spec.storage
     check_output(open_folder(output.uri, storage), output.part)
+    plan, num_uncut = _as_cut(plan)
+    requests = plan.requests
     progress = read_progress(output.log_uri, storage)
     ids = requests.table["request_id"]
     answered = pc.is_in(ids, value_set=progress.answered_ids)
@@ -123,12 +135,23 @@ def outlook(spec: JobSpec, limit: int | None = None) -> Outlook:
         num_failed_for_good=pc.sum(failed).as_py() or 0,
         to_do=to_do,
         num_videos_to_do=len(clip_starts(to_do)),
+        num_uncut=num_uncut,
         problems=_problems(requests.failures),
         num_frames=plan.spec.sampling.num_frames or plan.profile.num_frames,
         num_visual_tokens=plan.num_visual_tokens,
         num_prompt_tokens=_longest_prompt(plan),
         max_positions=plan.profile.max_position_embeddings,
     )
+
+
+def _as_cut(plan: JobPlan) -> tuple[JobPlan, int | None]:
+    """The plan with the windows that are known, and how many clips' are not; None where clips
+    stay whole."""
+    if (how := plan.spec.sampling.windows) is None:
+        return plan, None
+    windows = run_windows(open_folder(plan.spec.output.log_uri, plan.spec.storage))
+    num_uncut = clips_of(uncut_requests(plan, windows), how).num_rows
+    return with_windows(plan, windows), num_uncut
 
 
 def _problems(failures: pa.Table) -> dict[str, tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""The two stages on Ray Data. With cluster code, this is the only place that knows Ray."""
+"""The stages on Ray Data. With cluster code, this is the only place that knows Ray."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import time
 import uuid
 import warnings
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import Any, Protocol
 
 import pyarrow as pa
 import ray
@@ -30,7 +31,14 @@ from ray.util.annotations import RayDeprecationWarning
 from sfray import errors
 from sfray.errors import RunError
 from sfray.model.memory import ITEMS_IN_FLIGHT
-from sfray.pipeline.actors import AnswerActor, Board, DecodeActor, Stages
+from sfray.pipeline.actors import (
+    AnswerActor,
+    Board,
+    DecodeActor,
+    Stages,
+    WindowsActor,
+    WindowsStage,
+)
 from sfray.pipeline.cluster import NODE_GROUP_LABEL, ClusterShare
 from sfray.pipeline.logs import log_format
 from sfray.records import RunIdentity
@@ -55,21 +63,21 @@ logger = logging.getLogger("sfray")
 _streams: weakref.WeakValueDictionary[str, StageStream] = weakref.WeakValueDictionary()
 
 
+class Chain(Protocol):
+    """Leads work items through actors, which report what stops the run to a board."""
+
+    def __call__(
+        self, source: ray.data.Dataset, board: ray.actor.ActorHandle
+    ) -> ray.data.Dataset: ...
+
+
 class StageStream:
-    """The outcomes of work items as they come, read in a thread of its own.
+    """What becomes of work items as it comes, read in a thread of its own.
 
     `poll` gives the next table, so that the caller can flush, report and stop while it waits.
     """
 
-    def __init__(
-        self,
-        blocks: Iterable[pa.Table],
-        stages: Stages,
-        share: ClusterShare,
-        run: RunIdentity,
-        passthrough: pa.Schema,
-        load: StageLoad,
-    ) -> None:
+    def __init__(self, blocks: Iterable[pa.Table], chain: Chain, load: StageLoad) -> None:
         self._tables: queue.Queue[pa.Table | BaseException | None] = queue.Queue(maxsize=64)
         self._stopped = threading.Event()
         self._executor: StreamingExecutor | None = None
@@ -86,7 +94,7 @@ class StageStream:
         with DataContext.current(context), warnings.catch_warnings():
             # Until 2.64 this is the way to say how often an actor restarts; the version is pinned.
             warnings.simplefilter("ignore", RayDeprecationWarning)
-            self._dataset = _dataset(blocks, stages, share, run, passthrough, board=self._board)
+            self._dataset = chain(_source(blocks), self._board)
         self._thread = threading.Thread(target=self._read, args=(context,), daemon=True)
         self._thread.start()
 
@@ -241,33 +249,16 @@ def _observe(executor: StreamingExecutor, load: StageLoad) -> None:
     load.observe(states[DECODE_STAGE], states[ANSWER_STAGE], time.monotonic())
 
 
-def _dataset(
-    blocks: Iterable[pa.Table],
-    stages: Stages,
-    share: ClusterShare,
-    run: RunIdentity,
-    passthrough: pa.Schema,
-    board: ray.actor.ActorHandle,
-) -> ray.data.Dataset:
-    group = share.decode_node_group
-    decode = type(DECODE_STAGE, (DecodeActor,), {})
-    answer = type(ANSWER_STAGE, (AnswerActor,), {})
-    return (
-        _source(blocks)
-        .map_batches(
-            decode,
-            batch_size=1,
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(
-                min_size=share.decode_actors[0], max_size=share.decode_actors[1]
-            ),
-            fn_constructor_args=(stages.make_decode, board, passthrough, run, log_format()),
-            num_cpus=share.decode_cpus,
-            label_selector={NODE_GROUP_LABEL: group} if group else None,
-            ray_remote_args_fn=_finite_restarts,
-        )
-        .map_batches(
-            answer,
+def answering(
+    stages: Stages, share: ClusterShare, run: RunIdentity, passthrough: pa.Schema
+) -> Chain:
+    """Decodes and answers: work items in, tables of `outcomes_schema` out."""
+
+    def chain(source: ray.data.Dataset, board: ray.actor.ActorHandle) -> ray.data.Dataset:
+        arguments = (board, passthrough, run, log_format())
+        decoded = _by_decode_workers(source, DecodeActor, (stages.make_decode, *arguments), share)
+        return decoded.map_batches(
+            type(ANSWER_STAGE, (AnswerActor,), {}),
             batch_size=1,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
@@ -276,12 +267,41 @@ def _dataset(
                 max_concurrent_calls_per_actor=ITEMS_IN_FLIGHT,
                 max_tasks_in_flight_per_actor=ITEMS_IN_FLIGHT,
             ),
-            fn_constructor_args=(stages.make_answer, board, passthrough, run, log_format()),
+            fn_constructor_args=(stages.make_answer, *arguments),
             num_cpus=share.model_cpus,
             num_gpus=share.model_gpus,
             runtime_env={"env_vars": share.model_env} if share.model_env else None,
             ray_remote_args_fn=_finite_restarts,
         )
+
+    return chain
+
+
+def finding_windows(
+    make_stage: Callable[[], WindowsStage], share: ClusterShare, run: RunIdentity
+) -> Chain:
+    """Finds windows on decode workers: clips in, tables of `FOUND_WINDOWS_SCHEMA` out."""
+
+    def chain(source: ray.data.Dataset, board: ray.actor.ActorHandle) -> ray.data.Dataset:
+        arguments = (make_stage, board, run, log_format())
+        return _by_decode_workers(source, WindowsActor, arguments, share)
+
+    return chain
+
+
+def _by_decode_workers(
+    source: ray.data.Dataset, actor: type, arguments: tuple[Any, ...], share: ClusterShare
+) -> ray.data.Dataset:
+    group = share.decode_node_group
+    return source.map_batches(
+        type(DECODE_STAGE, (actor,), {}),
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(min_size=share.decode_actors[0], max_size=share.decode_actors[1]),
+        fn_constructor_args=arguments,
+        num_cpus=share.decode_cpus,
+        label_selector={NODE_GROUP_LABEL: group} if group else None,
+        ray_remote_args_fn=_finite_restarts,
     )
 
 

@@ -197,7 +197,7 @@ def _request_table(
     starts, ends = rows["start_seconds"].to_pylist(), rows["end_seconds"].to_pylist()
     all_options: list[Any] = options if options is not None else [None] * rows.num_rows
     request_ids = [
-        _digest([run.fingerprint, *key])
+        digest([run.fingerprint, *key])
         for key in zip(video_ids, starts, ends, prompt_ids, prompts, all_options, strict=True)
     ]
     num = rows.num_rows
@@ -231,14 +231,14 @@ def _reference_answers(rows: pa.Table, spec: JobSpec) -> pa.ChunkedArray:
     return pc.if_else(pc.is_null(rows["question"]), rows["answer"], pa.scalar(None, pa.string()))
 
 
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
     """A short identity of a JSON-able value; 128 bits leave no room for chance collisions."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _content_id(question: str, options: list[str] | None, answer: str | None) -> str:
-    return "q-" + _digest([question, options, answer])[:12]
+    return "q-" + digest([question, options, answer])[:12]
 
 
 def row_failure(
@@ -253,7 +253,7 @@ def row_failure(
         prompt_id = spec.prompts[0].prompt_id
     return {
         **{name: row[name] for name in spec.manifest.passthrough},
-        "request_id": _digest([run.fingerprint, code, repr(sorted(content.items()))]),
+        "request_id": digest([run.fingerprint, code, repr(sorted(content.items()))]),
         "video_id": row["video_id"] or uri,
         "video_uri": uri,
         "start_seconds": row["start_seconds"],

@@ -6,8 +6,10 @@ import json
 import logging
 import signal
 from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
-from itertools import pairwise
+from itertools import repeat
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,16 +21,19 @@ from sfray.errors import TooManyErrorsError
 from sfray.model.checkpoint import check_checkpoint, pinned
 from sfray.model.presets import ModelProfile, resolve_sampling_and_pooling
 from sfray.pipeline.actors import Stages
-from sfray.pipeline.cluster import ClusterShare, cluster_share, connect, disconnect
+from sfray.pipeline.cluster import ClusterShare, cluster_share, connected
 from sfray.pipeline.gpu_share import with_gpu_share
 from sfray.pipeline.logs import run_logged
 from sfray.pipeline.metrics_export import RunMetrics
 from sfray.pipeline.plan import JobPlan, make_plan
-from sfray.pipeline.ray_data import EndOfStream, StageStream
+from sfray.pipeline.ray_data import StageStream, answering, finding_windows
+from sfray.pipeline.rounds import Rounds
 from sfray.pipeline.stop_signal import StopSignal, stop_signal
 from sfray.pipeline.summary import RunSummary
 from sfray.pipeline.versions import versions
-from sfray.pipeline.work_items import clip_starts, work_item_blocks
+from sfray.pipeline.window_search import WindowSearch
+from sfray.pipeline.windows import clips_of, uncut_requests, with_windows
+from sfray.pipeline.work_items import clip_starts, ids_of, only, without, work_item_blocks
 from sfray.records import (
     DecodedItem,
     Outcome,
@@ -39,10 +44,11 @@ from sfray.records import (
 )
 from sfray.stages.answer_prompts import AnswerPrompts
 from sfray.stages.decode_video import DecodeVideo
+from sfray.stages.find_windows import FindWindows
 from sfray.storage.folders import open_folder
 from sfray.storage.output_schema import freeze_schema
 from sfray.storage.partitioning import fix_output
-from sfray.storage.results_log import CALL_SECONDS, ResultsLog
+from sfray.storage.results_log import ResultsLog
 from sfray.telemetry.bottleneck import bottleneck
 from sfray.telemetry.progress import Display, make_display
 from sfray.telemetry.run_counters import RunCounters
@@ -50,15 +56,10 @@ from sfray.telemetry.stage_load import StageLoad
 
 logger = logging.getLogger("sfray")
 
-_MAX_ITEMS_PER_BLOCK = 32
-# A run stops when so large a share of so many outcomes in a row fails in the model, or so many
-# requests are lost twice: then the job is broken, and going on would write failures only.
+# A run stops when so large a share of so many outcomes in a row fails in the model: then the job is
+# broken, and going on would write failures only.
 _WATCHED_OUTCOMES = 200
 _BROKEN_MODEL_SHARE = 0.9
-_MAX_ALONE_SHARE = 0.2
-_MIN_ALONE = 16
-# A video that was alone so often when the driver was lost is not tried again.
-_LONE_ATTEMPTS = 2
 # So many failures of each code are told in the log, with these columns.
 _FAILURES_TOLD = 10
 _TOLD = ["request_id", "video_id", "stage", "code"]
@@ -104,13 +105,12 @@ def run_job(
             flush_seconds=output.flush_seconds,
         ) as log,
     ):
-        run = _Run(plan, log, retry)
+        run = _Run(plan, limit, log, retry)
         if run.num_pending:
             if stages is None:
                 check_checkpoint(plan.spec)
-            run.log_what_is_asked()
-            with make_display(console) as display:
-                run.answer_all(stages, display, address)
+            with connected(address), stop_signal() as stop:
+                run.answer_all(stages, console, stop)
         return run.finish()
 
 
@@ -126,32 +126,57 @@ def job_stages(spec: JobSpec, profile: ModelProfile) -> Stages:
         num_frames=num_frames,
         image_size=profile.image_size,
     )
-    return Stages(make_decode=decode, make_answer=partial(AnswerPrompts, spec))
+    find = None
+    if (windows := spec.sampling.windows) is not None:
+        find = partial(
+            FindWindows,
+            videos=spec.videos,
+            storage=spec.storage,
+            decode=spec.decode,
+            windows=windows,
+        )
+    return Stages(
+        make_decode=decode, make_answer=partial(AnswerPrompts, spec), make_find_windows=find
+    )
 
 
 class _Run:
     """One run: what is still open, and what has come in."""
 
-    def __init__(self, plan: JobPlan, log: ResultsLog, retry: pa.ChunkedArray | None) -> None:
-        self._plan = plan
+    def __init__(
+        self, plan: JobPlan, limit: int | None, log: ResultsLog, retry: pa.ChunkedArray | None
+    ) -> None:
+        self._of_clips = plan
+        self._limit = limit
         self._log = log
         self._load = StageLoad()
         self._stop = StopSignal()
         self._recent_model_failures: deque[bool] = deque(maxlen=_WATCHED_OUTCOMES)
-        failures = log.latest_failures()
-        for_good = _without(failures.filter(pc.invert(failures["transient"])), retry)["request_id"]
-        planned = plan.requests
-        self._pending = _without(_without(planned.table, log.answered_ids()), for_good)
-        self._new_failures = _without(planned.failures, failures["request_id"])
-        self._open_ids = _ids_of(self._pending)
+        self._failures_before = failures = log.latest_failures()
+        self._for_good = without(failures.filter(pc.invert(failures["transient"])), retry)[
+            "request_id"
+        ]
         # Tried alone, but without an outcome: the driver was lost with them.
-        lone = _without(_only(log.lone_attempts(), self._open_ids), retry)
-        self._lone_attempts: dict[str, int] = dict(
-            zip(lone["request_id"].to_pylist(), lone["attempts"].to_pylist(), strict=True)
-        )
-        self._num_recomputed = log.num_lost_before
+        self._lone_attempts = without(log.lone_attempts(), retry)
         self._failures_told: Counter[str] = Counter()
         self._metrics: RunMetrics | None = None
+        self._display: Display | None = None
+        self._rounds: Rounds | None = None
+        self._cut(log.windows() if plan.spec.sampling.windows else None)
+
+    def _cut(self, windows: pa.Table | None) -> None:
+        """Says what is to do, given the windows that are known."""
+        plan = self._of_clips
+        if windows is not None:
+            plan = with_windows(plan, windows)
+            if self._limit is not None:
+                plan = replace(plan, requests=plan.requests.first(self._limit))
+        self._plan, self._windows = plan, windows
+        self._pending = without(
+            without(plan.requests.table, self._log.answered_ids()), self._for_good
+        )
+        failed_before = self._failures_before["request_id"]
+        self._new_failures = without(plan.requests.failures, failed_before)
         self._counters = RunCounters(
             num_requests=self._pending.num_rows, num_videos=len(clip_starts(self._pending))
         )
@@ -161,7 +186,7 @@ class _Run:
         """How many requests this run has to answer."""
         return self._pending.num_rows
 
-    def log_what_is_asked(self) -> None:
+    def _log_what_is_asked(self) -> None:
         """Logs the resolved spec and the requests, so that completeness can be proven later."""
         logger.info(
             "%s: %d requests on %d videos to do",
@@ -177,93 +202,90 @@ class _Run:
         requests = self._pending.drop_columns("fetch_uri")
         self._log.write_run_file(run_id, "requests.parquet", requests)
 
-    def answer_all(self, stages: Stages | None, display: Display, address: str | None) -> None:
-        """Two rounds in bulk, then what was lost twice one video at a time.
-
-        What was lost alone in a run before stays out of the bulk.
-        """
-        connected = connect(address)
-        try:
+    def answer_all(self, stages: Stages | None, console: Console, stop: StopSignal) -> None:
+        """Finds windows where clips are cut, logs what is asked, and answers it."""
+        self._stop = stop
+        if stages is None:
+            spec = with_gpu_share(self._plan.spec, self._plan.profile)
+            stages = job_stages(spec, self._plan.profile)
+        else:
             spec = self._plan.spec
-            if stages is None:
-                spec = with_gpu_share(spec, self._plan.profile)
-                stages = job_stages(spec, self._plan.profile)
-            share = cluster_share(spec.resources)
-            self._metrics = RunMetrics(self._plan.spec.name, self._plan.run.run_id)
-            if share.model_gpus == 0:
-                logger.info("no GPU in this cluster: the model runs on the CPU")
-            with stop_signal() as self._stop:
-                for attempt in (1, 2):
-                    bulk = _only(self._pending, self._open_ids - self._lone_attempts.keys())
-                    if bulk.num_rows:
-                        self._round(bulk, attempt, stages, share, display)
-                    if not self._open_ids or self._stop.number is not None:
-                        return
-                self._answer_lost_alone(stages, share, display)
-        finally:
-            # Ray goes on exporting what it was told last: the stages are gone.
-            self._load.pause()
-            self._show(display)
-            self._metrics = None
-            if connected:
-                disconnect()
-
-    def _round(
-        self,
-        requests: pa.Table,
-        attempt: int,
-        stages: Stages,
-        share: ClusterShare,
-        display: Display,
-    ) -> None:
-        passthrough = self._plan.requests.passthrough
-        workers = share.decode_actors[1]
-        size = min(_MAX_ITEMS_PER_BLOCK, max(1, len(clip_starts(requests)) // (4 * workers)))
-        stream = StageStream(
-            work_item_blocks(requests, passthrough, size, attempt),
-            stages,
-            share,
-            self._plan.run,
-            passthrough,
-            self._load,
+        find_share = partial(cluster_share, spec.resources)
+        uncut = self._find_windows(stages, find_share, stop)
+        if stop.number is not None:
+            return
+        self._log_what_is_asked()
+        if find_share().model_gpus == 0:
+            logger.info("no GPU in this cluster: the model runs on the CPU")
+        run, passthrough = self._plan.run, self._plan.requests.passthrough
+        self._rounds = Rounds(
+            self._pending, passthrough, self._lone_attempts, self._log, self, stop
         )
-        try:
-            while self._stop.number is None:
-                try:
-                    outcomes = stream.poll(timeout_seconds=CALL_SECONDS)
-                except EndOfStream:
-                    return
-                if outcomes is not None and outcomes.num_rows:
-                    self._take(outcomes)
-                self._log.maybe_flush()
-                self._show(display)
-            # First of all: whoever asked to stop may not wait for the actors to end.
-            self._log.flush()
-        finally:
-            stream.close()
-            self._load.pause()
+        if uncut.num_rows:
+            self._rounds.take(uncut)
+        with make_display(console) as self._display:
+            self._metrics = RunMetrics(self._plan.spec.name, run.run_id)
+            try:
+                self._rounds.run(
+                    lambda blocks, share: StageStream(
+                        blocks, answering(stages, share, run, passthrough), self._load
+                    ),
+                    find_share,
+                )
+            finally:
+                # Ray goes on exporting what it was told last: the stages are gone.
+                self.pause()
+                self.wait()
+                self._metrics = None
 
-    def _show(self, display: Display) -> None:
-        display.update(self._counters, self._load, self._bottleneck())
+    def _find_windows(
+        self, stages: Stages, find_share: Callable[[], ClusterShare], stop: StopSignal
+    ) -> pa.Table:
+        """Looks for the windows that are not known yet; returns the outcomes of what has none."""
+        passthrough = self._plan.requests.passthrough
+        nothing = outcomes_schema(passthrough).empty_table()
+        how, known = self._plan.spec.sampling.windows, self._windows
+        if how is None or known is None or (make_stage := stages.make_find_windows) is None:
+            return nothing
+        uncut = only(uncut_requests(self._of_clips, known), ids_of(self._pending))
+        if not uncut.num_rows:
+            return nothing
+        clips = clips_of(uncut, how)
+        search = WindowSearch(self._log, clips.num_rows)
+        load = StageLoad()
+        Rounds(clips, passthrough, self._lone_attempts, self._log, search, stop).run(
+            lambda blocks, share: StageStream(
+                blocks, finding_windows(make_stage, share, self._plan.run), load
+            ),
+            find_share,
+        )
+        self._cut(pa.concat_tables([known, search.windows]))
+        failures = [search.failures.get(clip_id) for clip_id in clips["request_id"].to_pylist()]
+        return self._failed(uncut, failures, attempt=1)
+
+    def wait(self) -> None:
+        """Shows how far the run is."""
+        if self._display:
+            self._display.update(self._counters, self._load, self._bottleneck())
         if self._metrics:
             self._metrics.update(self._counters, self._load)
+
+    def pause(self) -> None:
+        """Counts no time of a stage until work goes on."""
+        self._load.pause()
 
     def _bottleneck(self) -> str | None:
         keyframes = self._plan.spec.sampling.seek == "keyframe"
         return bottleneck(self._counters, self._load, keyframe_seeking=keyframes)
 
-    def _take(self, outcomes: pa.Table) -> None:
-        """Logs and counts what is new; a retried task may deliver a row twice."""
-        ids = outcomes["request_id"].to_pylist()
-        fresh = outcomes.filter(pa.array([request_id in self._open_ids for request_id in ids]))
-        self._num_recomputed += outcomes.num_rows - fresh.num_rows
-        self._log.append(fresh)
-        self._tell_failures(fresh)
-        clips = self._counters.add(fresh)
+    def take(self, outcomes: pa.Table) -> None:
+        """Logs and counts outcomes that are new."""
+        self._log.append(outcomes)
+        self._tell_failures(outcomes)
+        clips = self._counters.add(outcomes)
         if self._metrics:
             self._metrics.observe(clips)
-        self._open_ids.difference_update(ids)
-        stages = fresh["stage"].to_pylist()
+        stages = outcomes["stage"].to_pylist()
         self._recent_model_failures.extend(stage == "model" for stage in stages)
         watched = self._recent_model_failures
         if len(watched) == _WATCHED_OUTCOMES:
@@ -271,7 +293,7 @@ class _Run:
             if share >= _BROKEN_MODEL_SHARE:
                 raise TooManyErrorsError(
                     f"{share:.0%} of the last {len(watched)} requests failed in the model, the "
-                    f"last with: {fresh['message'].to_pylist()[-1]}"
+                    f"last with: {outcomes['message'].to_pylist()[-1]}"
                 )
 
     def _tell_failures(self, outcomes: pa.Table) -> None:
@@ -286,40 +308,31 @@ class _Run:
             elif self._failures_told[code] == _FAILURES_TOLD + 1:
                 logger.warning("more failures of code %s are in the results only", code)
 
-    def _answer_lost_alone(self, stages: Stages, share: ClusterShare, display: Display) -> None:
-        """Each video that was lost twice runs alone, its attempt logged before."""
-        lost = self._open_requests()
-        if lost.num_rows > max(_MIN_ALONE, _MAX_ALONE_SHARE * self._pending.num_rows):
-            raise TooManyErrorsError(
-                f"{lost.num_rows} of {self._pending.num_rows} requests were lost twice with their "
-                "workers: the cluster or the model is at fault, not the videos"
-            )
-        for low, high in pairwise([*clip_starts(lost).tolist(), lost.num_rows]):
-            requests = lost.slice(low, high - low)
-            ids = requests["request_id"].to_pylist()
-            if max(self._lone_attempts.get(request_id, 0) for request_id in ids) < _LONE_ATTEMPTS:
-                self._log.log_attempt(requests["request_id"])
-                self._round(requests, 3, stages, share, display)
-                if self._stop.number is not None:
-                    return
-            self._fail_lost(_only(requests, self._open_ids))
-
-    def _open_requests(self) -> pa.Table:
-        return _only(self._pending, self._open_ids)
-
-    def _fail_lost(self, requests: pa.Table) -> None:
-        passthrough = self._plan.requests.passthrough
+    def lost(self, requests: pa.Table) -> pa.Table:
+        """The failures of requests whose worker was lost each time."""
         failure = RequestFailure(
             code="worker_lost", message="its worker was lost each time, the last time alone"
         )
-        for block in work_item_blocks(requests, passthrough, 1, attempt=3):
+        return self._failed(requests, repeat(failure), attempt=3)
+
+    def _failed(
+        self, requests: pa.Table, failures: Iterable[RequestFailure | None], attempt: int
+    ) -> pa.Table:
+        """The outcomes of requests, given each clip's failure; of clips without one there are
+        none."""
+        passthrough = self._plan.requests.passthrough
+        rows = []
+        blocks = work_item_blocks(requests, passthrough, 1, attempt)
+        for block, failure in zip(blocks, failures, strict=False):
+            if failure is None:
+                continue
             item = work_item_from_row(block.to_pylist()[0])
             decoded = DecodedItem(item=item, video=None, failure=failure)
-            rows = [
+            rows += [
                 outcome_row(Outcome(request=r, decoded=decoded, result=failure), self._plan.run)
                 for r in item.requests
             ]
-            self._take(pa.Table.from_pylist(rows, schema=outcomes_schema(passthrough)))
+        return pa.Table.from_pylist(rows, schema=outcomes_schema(passthrough))
 
     def finish(self) -> RunSummary:
         """Logs the manifest's own failures and the summary."""
@@ -337,9 +350,11 @@ class _Run:
     def _summary(self) -> RunSummary:
         planned, counters, load = self._plan.requests, self._counters, self._load
         answered = (
-            planned.table.num_rows - _without(planned.table, self._log.answered_ids()).num_rows
+            planned.table.num_rows - without(planned.table, self._log.answered_ids()).num_rows
         )
-        unfinished = len(self._open_ids)
+        unfinished, again = self.num_pending, 0
+        if self._rounds is not None:
+            unfinished, again = len(self._rounds.open_ids), self._rounds.num_recomputed
         num_requests = self._plan.num_requests
         ratio = (num_requests - answered - unfinished) / num_requests if num_requests else 0.0
         limit = self._plan.spec.limits.max_failure_ratio
@@ -356,7 +371,7 @@ class _Run:
             num_answers=counters.num_answers,
             num_failures=counters.num_failures,
             num_unfinished=unfinished,
-            num_recomputed=self._num_recomputed,
+            num_recomputed=self._log.num_lost_before + again,
             failures_by_code=dict(counters.failures_by_code),
             failure_ratio=ratio,
             max_failure_ratio=limit,
@@ -375,20 +390,3 @@ class _Run:
             stopped_by=signal.Signals(stopped).name if stopped else None,
             exit_code=exit_code,
         )
-
-
-def _without(table: pa.Table, ids: pa.ChunkedArray | pa.Array | None) -> pa.Table:
-    if ids is None:
-        return table
-    gone = pc.is_in(table["request_id"], value_set=ids)
-    # A new job keeps the planned table as it is, the largest thing that the driver holds.
-    return table.filter(pc.invert(gone)) if pc.any(gone).as_py() else table
-
-
-def _ids_of(table: pa.Table) -> set[str]:
-    return set(table["request_id"].to_pylist())
-
-
-def _only(table: pa.Table, ids: set[str]) -> pa.Table:
-    value_set = pa.array(list(ids), pa.string())
-    return table.filter(pc.is_in(table["request_id"], value_set=value_set))

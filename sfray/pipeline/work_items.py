@@ -48,6 +48,26 @@ def clip_starts(requests: pa.Table) -> np.ndarray:
     return np.flatnonzero(changed)
 
 
+def ids_of(table: pa.Table) -> set[str]:
+    """The `request_id`s of a table."""
+    return set(table["request_id"].to_pylist())
+
+
+def only(table: pa.Table, ids: set[str]) -> pa.Table:
+    """The rows of some requests."""
+    value_set = pa.array(list(ids), pa.string())
+    return table.filter(pc.is_in(table["request_id"], value_set=value_set))
+
+
+def without(table: pa.Table, ids: pa.ChunkedArray | pa.Array | None) -> pa.Table:
+    """The rows of all other requests."""
+    if ids is None:
+        return table
+    gone = pc.is_in(table["request_id"], value_set=ids)
+    # A new job keeps the planned table as it is, the largest thing that the driver holds.
+    return table.filter(pc.invert(gone)) if pc.any(gone).as_py() else table
+
+
 def _block(
     rows: pa.Table, schema: pa.Schema, passthrough: pa.Schema, bounds: np.ndarray, attempt: int
 ) -> pa.Table:

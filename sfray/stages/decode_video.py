@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,9 @@ import numpy as np
 from sfray.config import DecodeSpec, StorageSpec, VideosSpec
 from sfray.errors import RequestError
 from sfray.records import DecodedItem, DecodedVideo, RequestFailure, VideoFacts, WorkItem
+from sfray.stages.read_video import Meter, read_video
 from sfray.storage.fetch import FetchedFile, Fetcher
-from sfray.video.content import HEAD_BYTES, check_content
 from sfray.video.sandbox import Sandbox
-
-# A file that changes while it is read is read again, so often.
-_READS_OF_CHANGING_FILE = 3
 
 
 class DecodeVideo:
@@ -51,10 +48,16 @@ class DecodeVideo:
         Raises:
             StorageError: the bucket or the credentials are wrong, which concerns the whole job.
         """
-        meter = _Meter()
+        meter = Meter()
         video, failure = None, None
         try:
-            video = self._decode(item, meter)
+            video = read_video(
+                self._fetcher,
+                item.fetch_uri,
+                partial(self._read, item),
+                whole=self._whole,
+                meter=meter,
+            )
         except RequestError as error:
             failure = RequestFailure.of(error)
         return DecodedItem(
@@ -63,32 +66,16 @@ class DecodeVideo:
             failure=failure,
             bytes_fetched=meter.bytes_fetched,
             fetch_seconds=meter.fetch_seconds,
-            decode_seconds=max(0.0, time.monotonic() - meter.began - meter.fetch_seconds),
+            decode_seconds=meter.other_seconds,
         )
 
     def probe(self, uri: str) -> VideoFacts:
         """The facts of a video; raises `RequestError` where it is none."""
-        with self._fetcher.open(uri) as file:
-            _check(file)
-            return VideoFacts(**self._sandbox.probe(file))
+        return VideoFacts(**read_video(self._fetcher, uri, self._sandbox.probe))
 
     def close(self) -> None:
         """Ends the decoding process."""
         self._sandbox.close()
-
-    def _decode(self, item: WorkItem, meter: _Meter) -> DecodedVideo:
-        for reads_left in reversed(range(_READS_OF_CHANGING_FILE)):
-            try:
-                with self._fetcher.open(item.fetch_uri, whole=self._whole) as file:
-                    try:
-                        _check(file)
-                        return self._read(item, file)
-                    finally:
-                        meter.add(file)
-            except RequestError as error:
-                if error.code != "video_changed" or not reads_left:
-                    raise
-        raise AssertionError("the last read returns or raises")
 
     def _read(self, item: WorkItem, file: FetchedFile) -> DecodedVideo:
         told, frames_THWC = self._sandbox.read_clip(
@@ -98,23 +85,6 @@ class DecodeVideo:
             seek=self._seek,
         )
         return _decoded_video(told, frames_THWC)
-
-
-class _Meter:
-    """What fetching one item took, over all reads of its file."""
-
-    def __init__(self) -> None:
-        self.began = time.monotonic()
-        self.bytes_fetched = 0
-        self.fetch_seconds = 0.0
-
-    def add(self, file: FetchedFile) -> None:
-        self.bytes_fetched += file.bytes_fetched
-        self.fetch_seconds += file.fetch_seconds
-
-
-def _check(file: FetchedFile) -> None:
-    check_content(file.read(0, HEAD_BYTES), file.size)
 
 
 def _decoded_video(told: dict[str, Any], frames_THWC: np.ndarray) -> DecodedVideo:

@@ -26,7 +26,7 @@ from sfray.storage.read_results import (
     widened,
 )
 from sfray.storage.results_log import ResultsLog
-from sfray.storage.run_files import run_requests
+from sfray.storage.run_files import run_requests, run_windows
 from sfray.storage.verify import VerifyReport, verify
 
 # What a part holds at most, and what of it is in memory at once.
@@ -68,6 +68,9 @@ def compact(uri: str, to: str, storage: StorageSpec) -> CompactReport:
         flush_seconds=float("inf"),
     ) as log:
         _copy_requests(logs, log)
+        windows = pa.concat_tables([run_windows(one) for one in logs])
+        if windows.num_rows:
+            log.write_windows(windows)
         copies = [_Copy(one, target, log, frozen) for one in logs]
         failed = [ids for copy in copies for ids in copy.failures().chunks]
         answered = [ids for copy in copies for ids in copy.answers().chunks]

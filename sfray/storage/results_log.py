@@ -33,6 +33,7 @@ from sfray.storage.read_results import (
     Progress,
     progress_of,
 )
+from sfray.storage.run_files import run_windows, windows_name
 
 # `maybe_flush` is to be called so often.
 CALL_SECONDS = 1.0
@@ -71,6 +72,7 @@ class ResultsLog:
         self._logged = {request_id.encode() for request_id in before}
         self._waiting: list[pa.Table] = []
         self._waiting_since = 0.0
+        self._num_windows_files = 0
         self._broken = False
 
     @classmethod
@@ -227,6 +229,15 @@ class ResultsLog:
             self._folder.put_new(key, body, self._writer)
         except KeyTakenError as error:
             raise StorageError(f"{self._folder.uri}/{key} exists already") from error
+
+    def windows(self) -> pa.Table:
+        """The windows that were found of clips before, of `WINDOWS_SCHEMA`."""
+        return run_windows(self._folder)
+
+    def write_windows(self, windows: pa.Table) -> None:
+        """Keeps windows that were found; of one clip they are found alike by any run."""
+        self.write_run_file(self.run_id, windows_name(self._num_windows_files), windows)
+        self._num_windows_files += 1
 
     def close(self) -> None:
         """Flushes, says where the log ends, and gives the output free."""

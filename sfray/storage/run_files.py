@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 
 from sfray.config import StorageSpec
 from sfray.errors import StorageError
+from sfray.records import WINDOWS_SCHEMA
 from sfray.storage.folders import open_folder
 from sfray.storage.objects import Folder
+from sfray.storage.part_sequence import list_parts, part_key, read_parts
 
 _RUNS = "_sfray/runs/"
 
@@ -38,6 +40,20 @@ def run_requests(folder: Folder, columns: Sequence[str] | None = None) -> Iterat
             yield file.read(columns=None if columns is None else list(columns))
         except (pa.ArrowException, OSError) as error:
             raise StorageError(f"{folder.uri}/{key} can't be read: {error}") from error
+
+
+def windows_name(number: int) -> str:
+    """The name of a run's file of windows, numbered from 0."""
+    return part_key("windows", number)
+
+
+def run_windows(folder: Folder) -> pa.Table:
+    """The windows that all runs have found, of `WINDOWS_SCHEMA`; a clip may come several times."""
+    tables = [WINDOWS_SCHEMA.empty_table()]
+    for run_id in folder.list_folders(_RUNS):
+        parts = list_parts(folder, f"{_RUNS}{run_id}/windows")
+        tables += read_parts(folder, parts, WINDOWS_SCHEMA.names)
+    return pa.concat_tables([table.cast(WINDOWS_SCHEMA) for table in tables])
 
 
 def run_ends(folder: Folder) -> Iterator[tuple[str, dict[str, tuple[int, str]]]]:

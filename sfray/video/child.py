@@ -63,9 +63,9 @@ class _Child:
     def _answer(self, source: Any, request: dict[str, Any]) -> dict[str, Any]:
         from sfray.errors import RequestError
 
-        act = self._probe if request["act"] == "probe" else self._read
+        acts = {"probe": self._probe, "windows": self._windows, "read": self._read}
         try:
-            return {"result": act(source, request)}
+            return {"result": acts[request["act"]](source, request)}
         except RequestError as error:
             return {"failure": {"code": error.code, "message": str(error)}}
         except MemoryError:
@@ -76,8 +76,14 @@ class _Child:
         from sfray.video.container import open_video
         from sfray.video.probe import probe
 
-        limits = {name: request[name] for name in ("max_frame_pixels", "max_frames")}
-        return probe(partial(open_video, source, **limits))
+        return probe(partial(open_video, source, **_limits(request)))
+
+    def _windows(self, source: Any, request: dict[str, Any]) -> dict[str, Any]:
+        from sfray.video.container import open_video
+        from sfray.video.windows import find_windows
+
+        opener = partial(open_video, source, **_limits(request))
+        return {"windows": find_windows(opener, **request["clip"], **request["windows"])}
 
     def _read(self, source: Any, request: dict[str, Any]) -> dict[str, Any]:
         import numpy as np
@@ -95,6 +101,10 @@ class _Child:
             max_substituted_ratio=request["max_substituted_ratio"],
             frames_THWC=frames_THWC.reshape(shape),
         )
+
+
+def _limits(request: dict[str, Any]) -> dict[str, int]:
+    return {name: request[name] for name in ("max_frame_pixels", "max_frames")}
 
 
 class RangeReader:

@@ -8,7 +8,7 @@ import av
 
 from sfray.errors import RequestError
 from sfray.video.container import Opener, StreamFacts
-from sfray.video.packets import read_table
+from sfray.video.packets import PacketTable, read_table
 from sfray.video.pixels import orientation_of_frame
 from sfray.video.pyav_reader import decoded_frames, prove_timeline
 from sfray.video.timeline import Timeline
@@ -56,14 +56,19 @@ def first_frame(opener: Opener) -> av.VideoFrame:
 
 
 def probe(opener: Opener) -> dict[str, Any]:
-    """The facts of a file. Short videos are decoded through, since headers and packets may lie.
+    """The facts of a file.
 
     Raises:
         RequestError: the file can't be opened or has no frame.
     """
     table = read_table(opener)
     first = first_frame(opener)
-    timeline = table.timeline
+    return describe(table.stream, first, proven_timeline(opener, table, first))
+
+
+def proven_timeline(opener: Opener, table: PacketTable, first: av.VideoFrame) -> Timeline:
+    """The timeline that packets announce. Short videos are decoded through, since headers and
+    packets may lie."""
     if first.width * first.height * table.num_packets <= _MAX_PROOF_PIXELS:
-        timeline = prove_timeline(opener)
-    return describe(table.stream, first, timeline)
+        return prove_timeline(opener)
+    return table.timeline

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sfray.config import DecodeSpec
+from sfray.config import DecodeSpec, WindowsSpec
 from sfray.errors import FAILURE_KINDS, RequestError, RunError
 from sfray.video.channel import Channel, ChannelError, Message
 
@@ -98,6 +98,29 @@ class Sandbox:
     def probe(self, source: ByteSource) -> dict[str, Any]:
         """The values of `VideoFacts`; raises `RequestError`."""
         return self._run(source, {"act": "probe"})
+
+    def find_windows(
+        self,
+        source: ByteSource,
+        windows: WindowsSpec,
+        *,
+        start_seconds: float | None,
+        end_seconds: float | None,
+    ) -> list[tuple[float, float]]:
+        """The windows of a clip, start and end in seconds each; raises as `read_clip`."""
+        told = self._run(
+            source,
+            {
+                "act": "windows",
+                "clip": {"start_seconds": start_seconds, "end_seconds": end_seconds},
+                "windows": {
+                    "seconds": windows.seconds,
+                    "overlap_seconds": windows.overlap_seconds,
+                    "min_scene_seconds": windows.min_scene_seconds,
+                },
+            },
+        )
+        return [(float(start), float(end)) for start, end in told["windows"]]
 
     def read_clip(
         self,

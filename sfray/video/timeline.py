@@ -57,15 +57,13 @@ class Timeline:
         """The mean rate; None for less than two frames."""
         return (len(self) - 1) / float(self.pts_seconds[-1]) if len(self) > 1 else None
 
-    def clip(self, start_seconds: float | None, end_seconds: float | None) -> tuple[int, int]:
-        """The frames on display in [start, end): first index and the one after the last.
+    def span(self, start_seconds: float | None, end_seconds: float | None) -> tuple[float, float]:
+        """The bounds of a clip in seconds, None replaced by the video's own.
 
         Raises:
             RequestError: `clip_out_of_range`, with the video's duration. An end beyond the
                 duration by less than a frame is no error.
         """
-        if start_seconds is None and end_seconds is None:
-            return 0, len(self)
         start = 0.0 if start_seconds is None else start_seconds
         duration = self.duration_seconds
         end = duration if end_seconds is None else end_seconds
@@ -76,6 +74,17 @@ class Timeline:
                 "clip_out_of_range",
                 f"the clip from {shown} lies outside the {duration:.3f} s video",
             )
+        return start, end
+
+    def clip(self, start_seconds: float | None, end_seconds: float | None) -> tuple[int, int]:
+        """The frames on display in [start, end): first index and the one after the last.
+
+        Raises:
+            RequestError: as of `span`.
+        """
+        if start_seconds is None and end_seconds is None:
+            return 0, len(self)
+        start, end = self.span(start_seconds, end_seconds)
         times = self.pts_seconds
         low = int(np.searchsorted(times, start + _ROUNDING_SECONDS, side="right")) - 1
         high = int(np.searchsorted(times, end - _ROUNDING_SECONDS, side="left"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from sfray.cli_eval import app
 from sfray.config import StorageSpec
-from sfray.pipeline.cluster import connect, disconnect
+from sfray.pipeline.cluster import connected
 from sfray.pipeline.evaluate import (
     asked_rows,
     demo_world_manifests,
@@ -26,11 +27,9 @@ SEED = 7
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _one_cluster() -> Any:
-    connected = connect(None)
-    yield
-    if connected:
-        disconnect()
+def _one_cluster() -> Iterator[None]:
+    with connected(None):
+        yield
 
 
 def _run(videos: Path, output: Path) -> dict[str, dict[str, Any]]:

@@ -101,9 +101,14 @@ def test_a_cluster_that_is_gone_is_not_waited_for(monkeypatch: pytest.MonkeyPatc
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setattr(cluster, "read_ray_address", lambda: address)
-        cluster.connect(None)  # it listens: Ray finds it by itself
-    cluster.connect(None)  # nobody listens any more
-    cluster.connect(address)  # whoever names it means it
+        join(None)  # it listens: Ray finds it by itself
+    join(None)  # nobody listens any more
+    join(address)  # whoever names it means it
     monkeypatch.setattr(cluster, "read_ray_address", lambda: None)
-    cluster.connect(None)
+    join(None)
     assert joined == [None, "local", address, None]
+
+
+def join(address: str | None) -> None:
+    with cluster.connected(address):
+        pass
