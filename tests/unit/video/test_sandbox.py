@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 
 from sfray.config import DecodeSpec
 from sfray.errors import RequestError, RunError
+from sfray.video.channel import Message
 from sfray.video.sandbox import Sandbox
 
 VIDEO = Path(__file__).parents[2] / "resources" / "parity" / "videos" / "v06_7frames_320x180.mp4"
@@ -58,7 +60,7 @@ def sandbox_with(**decode: int) -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    with sandbox_with() as sandbox:
+    with sandbox_with(timeout_seconds=30) as sandbox:
         yield sandbox
 
 
@@ -102,7 +104,12 @@ def test_a_child_serves_many_files_and_is_then_replaced() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(signal.SIGSEGV, "Segmentation fault"), (signal.SIGKILL, "Killed")]
+    ("number", "words"),
+    [
+        (signal.SIGSEGV, "Segmentation fault"),
+        (signal.SIGABRT, "Aborted"),
+        (signal.SIGKILL, "Killed"),
+    ],
 )
 def test_a_child_killed_in_mid_decode(sandbox: Sandbox, number: int, words: str) -> None:
     sandbox.probe(Source(VIDEO))
@@ -113,6 +120,42 @@ def test_a_child_killed_in_mid_decode(sandbox: Sandbox, number: int, words: str)
     assert raised.value.code == "decode_crashed"
     assert sandbox.probe(Source(VIDEO))["num_frames"] == 7
     assert pid_of(sandbox) != killed
+
+
+@pytest.mark.parametrize(
+    ("what", "code"),
+    [("std::bad_alloc", "decode_out_of_memory"), ("std::out_of_range", "decode_crashed")],
+)
+def test_terminate_called(sandbox: Sandbox, what: str, code: str) -> None:
+    """A decoder in C++ says so on standard error, and aborts."""
+    sandbox.probe(Source(VIDEO))
+    child = pid_of(sandbox)
+
+    def terminate() -> None:
+        with Path(f"/proc/{child}/fd/2").open("a") as stderr:
+            stderr.write(f"terminate called after throwing an instance of '{what}'\n")
+        os.kill(child, signal.SIGABRT)
+
+    with pytest.raises(RequestError) as raised:
+        sandbox.probe(Source(VIDEO, by_range=True, on_read=terminate))
+    assert raised.value.code == code
+    assert sandbox.probe(Source(VIDEO))["num_frames"] == 7
+
+
+def test_processor_time_beyond_the_limit() -> None:
+    """Each file has the limit anew; what goes beyond is ended by the kernel, with SIGXCPU."""
+    with sandbox_with(timeout_seconds=7) as sandbox:
+        for _ in range(2):
+            sandbox.probe(Source(VIDEO))
+            limits = Path(f"/proc/{pid_of(sandbox)}/limits").read_text()
+            soft = int(limits.partition("Max cpu time")[2].split()[0])
+            times = Path(f"/proc/{pid_of(sandbox)}/stat").read_text().rpartition(")")[2].split()
+            used = (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
+            assert 7 - 1 <= soft - used <= 7 + 2
+        kill = partial(os.kill, pid_of(sandbox), signal.SIGXCPU)
+        with pytest.raises(RequestError, match="processor time than 7 s") as raised:
+            sandbox.probe(Source(VIDEO, by_range=True, on_read=kill))
+    assert raised.value.code == "decode_timeout"
 
 
 def test_a_child_that_is_killed_once_costs_nothing(sandbox: Sandbox) -> None:
@@ -198,6 +241,18 @@ def test_the_child_has_no_network(sandbox: Sandbox) -> None:
     assert "Seccomp:\t2\n" in Path(f"/proc/{pid_of(sandbox)}/status").read_text()
 
 
+@pytest.mark.parametrize("told", [0, 5, 10**9])
+def test_a_number_of_frames_that_has_no_room_is_not_believed(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, told: int
+) -> None:
+    """Of a child that was taken over by its file."""
+    answer = Message({"result": {"frame_indices": range(told)}})
+    monkeypatch.setattr(sandbox, "_converse", lambda *_: answer)
+    with pytest.raises(RequestError, match=f"told of {told} frames") as raised:
+        sandbox.read_clip(Source(VIDEO), **WHOLE)
+    assert raised.value.code == "decode_crashed"
+
+
 def test_closing_leaves_nothing() -> None:
     def descriptors() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
@@ -212,6 +267,7 @@ def test_closing_leaves_nothing() -> None:
 
 PARENT = """
 import sys, time
+from sfray.video.channel import Message
 from sfray.video.sandbox import Sandbox
 from sfray.config import DecodeSpec
 from tests.unit.video.test_sandbox import Source, VIDEO
@@ -282,8 +338,9 @@ def test_what_a_playlist_names_is_never_opened(
 ) -> None:
     """Also where the check of contents would have let it pass: the demuxers are not there."""
     url, asked = web_server
-    path = tmp_path / "video.mp4"
-    for target in (f"{url}/video.mp4", str(VIDEO), f"file://{VIDEO}"):
+    path, pipe = tmp_path / "video.mp4", tmp_path / "pipe.mp4"
+    os.mkfifo(pipe)  # nobody writes to it: who opens it hangs
+    for target in (f"{url}/video.mp4", str(VIDEO), f"file://{VIDEO}", str(pipe), f"file://{pipe}"):
         path.write_text(PLAYLISTS[playlist].format(url=target))
         with pytest.raises(RequestError) as raised:
             sandbox.read_clip(Source(path, by_range=by_range), **WHOLE)
