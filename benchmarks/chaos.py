@@ -42,7 +42,23 @@ def run_storms(seeds: list[int], only: str | None, lines: Path) -> None:
             print(json.dumps(row), flush=True)
 
 
-def tabulate(rows: list[dict[str, Any]], command: str, day: str) -> tuple[dict[str, Any], str]:
+def commands(rows: list[dict[str, Any]]) -> list[str]:
+    """What repeats all storms, however many processes ran them."""
+    seeds: dict[str | None, list[int]] = {}
+    for row in rows:
+        seeds.setdefault(row["only"], []).append(row["seed"])
+    found = []
+    for only, of_kind in seeds.items():
+        of_kind.sort()
+        firsts = [seed for seed in of_kind if seed - 1 not in of_kind]
+        for first in firsts:
+            end = next(n for n in range(first, first + len(of_kind) + 1) if n not in of_kind)
+            words = ["python -m benchmarks.chaos", f"--storms {end - first}", f"--seed {first}"]
+            found.append(" ".join([*words, *([f"--only {only}"] if only else [])]))
+    return found
+
+
+def tabulate(rows: list[dict[str, Any]], day: str) -> tuple[dict[str, Any], str]:
     """The results as JSON and as Markdown."""
     kinds: dict[str, Counter[str]] = {}
     for row in rows:
@@ -58,7 +74,7 @@ def tabulate(rows: list[dict[str, Any]], command: str, day: str) -> tuple[dict[s
         for column in ("injected", "landed", "reruns")
     )
     results = {
-        "command": command,
+        "commands": commands(rows),
         "date": day,
         "processor": processor(),
         "storms": len(rows),
@@ -72,7 +88,7 @@ def tabulate(rows: list[dict[str, Any]], command: str, day: str) -> tuple[dict[s
     lines = [
         "# Storms of faults",
         "",
-        f"{processor()}, {day}; `{command}`.",
+        f"{processor()}, {day}; {', '.join(f'`{command}`' for command in commands(rows))}.",
         "",
         "| fault | injected | landed | in storms | reruns after | lost | doubled | other texts |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
@@ -81,6 +97,7 @@ def tabulate(rows: list[dict[str, Any]], command: str, day: str) -> tuple[dict[s
             f"| {c['reruns']} | {c['num_lost']} | {c['num_doubled']} "
             f"| {c['num_texts_different']} |"
             for kind, c in sorted(kinds.items())
+            if c["injected"]
         ),
         f"| all | {injected} | {landed} | {len(rows)} | {reruns} | {total['num_lost']} "
         f"| {total['num_doubled']} | {total['num_texts_different']} |",
@@ -118,9 +135,7 @@ def main() -> None:
     missing = [seed for seed in seeds if (asked.only, seed) not in done]
     if missing:
         run_storms(missing, asked.only, lines)
-    only = f" --only {asked.only}" if asked.only else ""
-    command = f"python -m benchmarks.chaos --storms {asked.storms} --seed {asked.seed}{only}"
-    results, text = tabulate(_read(lines), command, day)
+    results, text = tabulate(_read(lines), day)
     (asked.results / f"{day}-chaos.json").write_text(json.dumps(results, indent=1) + "\n")
     (asked.results / f"{day}-chaos.md").write_text(text)
     print(text)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from benchmarks.chaos import commands
 from tests.chaos.storm import Plan, Storm, undisturbed
 from tests.chaos.world import World, world
 
@@ -46,6 +47,16 @@ def test_nothing_is_lost_or_doubled(
     assert (account.num_lost, account.num_doubled, account.num_texts_different) == (0, 0, 0)
     assert account.complaints == []
     assert account.num_reads > 0
+
+
+def test_the_commands_of_a_table_repeat_its_storms() -> None:
+    rows = [{"only": None, "seed": seed} for seed in (2, 0, 1, 5)]
+    rows += [{"only": "poison", "seed": 7}]
+    assert commands(rows) == [
+        "python -m benchmarks.chaos --storms 3 --seed 0",
+        "python -m benchmarks.chaos --storms 1 --seed 5",
+        "python -m benchmarks.chaos --storms 1 --seed 7 --only poison",
+    ]
 
 
 def test_a_seed_plans_the_same_storm() -> None:
