@@ -76,7 +76,7 @@ class Llava:
         self._pixels_3L = torch.from_numpy(_pixel_levels(settings)).to(self.device)
         if self.model.dtype == torch.float32:
             # Convolutions on a GPU would round their inputs to 10 bits.
-            torch.backends.cudnn.conv.fp32_precision = "ieee"
+            torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
 
     @property
     def end_ids(self) -> frozenset[int]:

@@ -27,7 +27,7 @@ from sfray.model.growing_text import GrowingText
 from sfray.model.llava import Llava
 from sfray.model.memory import InFlight
 from sfray.model.prompt_tokens import PromptTokenizer
-from sfray.model.shared_prefix import NAME, GroupStep, PrefixGroup
+from sfray.model.shared_prefix import NAME, Layers, OwnCache, SharedPass
 
 logger = logging.getLogger("sfray")
 
@@ -47,17 +47,18 @@ class _Job:
         self.future: Future[list[Completion | RequestError]] = Future()
         self.waiting = list(range(len(suffixes)))
         self.results: dict[int, Completion | RequestError] = {}
-        self.prefix: list[tuple[Tensor, Tensor]] | None = None
+        self.prefix: Layers | None = None
 
 
 @dataclass(slots=True)
 class _Rows:
-    """Suffixes of one video that began together, and their texts."""
+    """Suffixes of one video that began together, their texts and places in the own cache."""
 
     job: _Job
+    prefix: Layers
     numbers: list[int]
     texts: list[GrowingText]
-    group: PrefixGroup
+    slots: list[int]
 
     def open(self) -> list[int]:
         return [row for row, text in enumerate(self.texts) if not text.finish_reason]
@@ -91,6 +92,7 @@ class TransformersEngine:
         self._arriving: queue.Queue[_Job] = queue.Queue()
         self._waiting: deque[_Job] = deque()
         self._under_way: list[_Rows] = []
+        self._own = OwnCache()
         threading.Thread(target=self._run, name="engine", daemon=True).start()
 
     async def complete(
@@ -128,9 +130,8 @@ class TransformersEngine:
             self._decode_step()
         except torch.OutOfMemoryError as error:
             out_of_memory = first_line(error)
-        except RuntimeError as error:  # each caller decides
-            for job in {rows.job for rows in self._under_way}:
-                self._give_up(job, error)
+        except RuntimeError as error:
+            self._give_up(error)
         if out_of_memory is not None:  # the error is gone, and what its frames held
             self._make_room(out_of_memory)
         self._hand_over()
@@ -154,7 +155,7 @@ class TransformersEngine:
             except torch.OutOfMemoryError as error:
                 out_of_memory = first_line(error)
             except RuntimeError as error:
-                self._give_up(job, error)
+                self._give_up(error, beginning=job)
                 continue
             if out_of_memory is not None:
                 self._make_room(out_of_memory, beginning=(job, numbers))
@@ -176,40 +177,29 @@ class TransformersEngine:
                 )
             self._language_model(inputs_embeds=job.prefix_LW[None], past_key_values=cache)
             job.prefix = [(layer.keys[0], layer.values[0]) for layer in cache.layers]
-        group = PrefixGroup(
-            prefix=job.prefix,
-            num_rows=len(suffixes),
-            capacity=max(lengths) + job.generation.max_new_tokens,
-        )
+        capacity = max(lengths) + job.generation.max_new_tokens
+        slots = self._own.take(len(suffixes), capacity, job.prefix)
         texts = [GrowingText(suffix, job.generation, self._end_ids) for suffix in suffixes]
-        longest, device = max(lengths), self._llava.device
-        padded = [s.token_ids + [0] * (longest - len(s.token_ids)) for s in suffixes]
-        steps = torch.arange(longest, device=device)
-        lengths_B = torch.tensor(lengths, device=device)
-        positions_BS = steps.where(steps < lengths_B[:, None], group.capacity)
-        rows_B = torch.arange(len(lengths), device=device)
-        group_step = GroupStep(group, rows_B, positions_BS, lengths)
-        states = self._forward(torch.tensor(padded, device=device), [group_step])
-        self._grow(texts, states[rows_B, lengths_B - 1])
-        return _Rows(job, numbers, texts, group)
+        padded = [s.token_ids + [0] * (max(lengths) - len(s.token_ids)) for s in suffixes]
+        positions = [range(length) for length in lengths]
+        shared = SharedPass([(job.prefix, len(suffixes))], self._own, slots, positions)
+        states = self._forward(torch.tensor(padded, device=self._llava.device), shared)
+        self._grow(texts, states[range(len(lengths)), [length - 1 for length in lengths]])
+        return _Rows(job, job.prefix, numbers, texts, slots)
 
     def _decode_step(self) -> None:
         """One more token for every open row of every video."""
-        device = self._llava.device
-        texts, group_steps, ids = [], [], []
+        texts, prefixes, slots = [], [], []
         for rows in self._under_way:
-            if not (numbers := rows.open()):
-                continue
-            open_texts = [rows.texts[row] for row in numbers]
-            texts += open_texts
-            ids += [text.last_id for text in open_texts]
-            lengths = [text.num_positions for text in open_texts]
-            rows_B = torch.tensor(numbers, device=device)
-            positions_BS = torch.tensor(lengths, device=device)[:, None] - 1
-            group_steps.append(GroupStep(rows.group, rows_B, positions_BS, lengths))
+            if numbers := rows.open():
+                texts += [rows.texts[row] for row in numbers]
+                prefixes.append((rows.prefix, len(numbers)))
+                slots += [rows.slots[row] for row in numbers]
         if texts:
-            states = self._forward(torch.tensor(ids, device=device)[:, None], group_steps)
-            self._grow(texts, states[:, -1])
+            lasts = [range(text.num_positions - 1, text.num_positions) for text in texts]
+            shared = SharedPass(prefixes, self._own, slots, lasts)
+            ids_R = torch.tensor([text.last_id for text in texts], device=self._llava.device)
+            self._grow(texts, self._forward(ids_R[:, None], shared)[:, -1])
 
     def _hand_over(self) -> None:
         """Gives the finished texts to their jobs, and the finished jobs to their callers."""
@@ -224,16 +214,23 @@ class TransformersEngine:
             if len(job.results) == len(job.suffixes):
                 job.future.set_result([job.results[n] for n in range(len(job.suffixes))])
         self._waiting = deque(job for job in self._waiting if not job.future.done())
+        if not self._under_way:
+            self._own.clear()
 
     def _keep_finished(self, rows: _Rows) -> None:
-        for number, text in zip(rows.numbers, rows.texts, strict=True):
+        for number, text, slot in zip(rows.numbers, rows.texts, rows.slots, strict=True):
             if text.finish_reason and number not in rows.job.results:
                 rows.job.results[number] = text.completion(self._tokenizer)
+                self._own.give_back(slot)
 
-    def _give_up(self, job: _Job, error: RuntimeError) -> None:
-        self._under_way = [rows for rows in self._under_way if rows.job is not job]
-        self._waiting = deque(other for other in self._waiting if other is not job)
-        job.future.set_exception(error)
+    def _give_up(self, error: RuntimeError, beginning: _Job | None = None) -> None:
+        """Fails all that is under way, which may share what the error left behind."""
+        jobs = {rows.job for rows in self._under_way} | ({beginning} if beginning else set())
+        self._under_way = []
+        self._own.clear()
+        self._waiting = deque(job for job in self._waiting if job not in jobs)
+        for job in jobs:  # each caller decides
+            job.future.set_exception(error)
 
     def _make_room(self, message: str, beginning: tuple[_Job, list[int]] | None = None) -> None:
         """Drops all caches and halves what may be under way; a request that was alone fails."""
@@ -247,6 +244,7 @@ class TransformersEngine:
             job.prefix = None
             tried.setdefault(job, []).extend(numbers)
         self._under_way = []
+        self._own.clear()
         for job, numbers in reversed(tried.items()):
             job.waiting = sorted({*job.waiting, *numbers})
             if job not in self._waiting:
@@ -266,17 +264,15 @@ class TransformersEngine:
         if self._llava.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _forward(self, ids_RS: Tensor, group_steps: list[GroupStep]) -> Tensor:
+    def _forward(self, ids_RS: Tensor, shared: SharedPass) -> Tensor:
         """(R, S, W), the last states of inputs behind their prefixes."""
-        positions = [step.group.prefix_length + step.positions_BS for step in group_steps]
         if self._rope is not None:
-            lengths = [length for step in group_steps for length in step.lengths]
-            self._rope.lengths_R = torch.tensor(lengths, device=self._llava.device)
+            self._rope.lengths_R = torch.tensor(shared.lengths, device=self._llava.device)
         return self._language_model(
             input_ids=ids_RS,
-            position_ids=torch.cat(positions),
+            position_ids=shared.position_ids,
             use_cache=False,
-            group_steps=group_steps,
+            shared=shared,
         ).last_hidden_state
 
     def _grow(self, texts: list[GrowingText], states_RW: Tensor) -> None:

@@ -25,12 +25,12 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from benchmarks.random_checkpoints import config_of
 from sfray.config import JobSpec, ModelSpec, StorageSpec, parse_job_spec
 from sfray.model.memory import GIB, InFlight, MemoryNeed, memory_need, need_of, num_parameters
 from sfray.model.presets import PRESETS, model_profile
-from sfray.model.profile import ModelProfile
 from sfray.pooling import SlowFastPooling
-from tests.unit.model.tiny_checkpoints import FAMILIES, PARITY, VOCABULARY
+from tests.unit.model.tiny_checkpoints import PARITY, VOCABULARY
 
 PROFILE = Path(__file__).with_name("memory_profile.py")
 
@@ -128,38 +128,11 @@ def test_the_weights_are_those_of_transformers_modules(model_id: str) -> None:
     """Built without memory, by the sizes of the preset."""
     sizes = PRESETS[model_id]
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(real_config(sizes))
+        model = AutoModelForImageTextToText.from_config(config_of(sizes))
     encoder = model.model.vision_tower.encoder
     encoder.layers = encoder.layers[: sizes.tower.num_layers_read]
     model.model.vision_tower.post_layernorm = torch.nn.Identity()
     assert num_parameters(sizes) == sum(p.numel() for p in model.parameters())
-
-
-def real_config(sizes: ModelProfile) -> PreTrainedConfig:
-    tower = sizes.tower
-    vision = {
-        "image_size": tower.image_size,
-        "patch_size": tower.patch_size,
-        "hidden_size": tower.hidden_size,
-        "intermediate_size": tower.intermediate_size,
-        "num_attention_heads": 16,
-        "num_hidden_layers": tower.num_layers_read + tower.has_class_token,
-    }
-    text_config = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config}
-    text = text_config[sizes.text_kind](
-        hidden_size=sizes.hidden_size,
-        intermediate_size=sizes.intermediate_size,
-        num_hidden_layers=sizes.num_layers,
-        num_attention_heads=sizes.num_heads,
-        num_key_value_heads=sizes.num_kv_heads,
-        vocab_size=sizes.vocab_size,
-        tie_word_embeddings=sizes.tied_embeddings,
-    )
-    kinds = {c.__name__: type(config) for c, config in FAMILIES.values()}
-    if tower.has_class_token:
-        return kinds[sizes.architecture](vision_config=CLIPVisionConfig(**vision), text_config=text)
-    siglip = SiglipVisionConfig(vision_use_head=False, **vision)
-    return kinds[sizes.architecture](vision_config=siglip, text_config=text)
 
 
 def job(model_id: str, **changes: Any) -> JobSpec:

@@ -44,10 +44,10 @@ def answers(engine: TransformersEngine) -> list[list[tuple[int, ...] | RequestEr
 def failing(engine: TransformersEngine, fails: Callable[[Tensor], bool]) -> TransformersEngine:
     forward = engine._forward
 
-    def allocate(ids_RS: Tensor, group_steps: list[Any]) -> Tensor:
+    def allocate(ids_RS: Tensor, shared: Any) -> Tensor:
         if fails(ids_RS):
             raise torch.OutOfMemoryError("out of memory\nand much more")
-        return forward(ids_RS, group_steps)
+        return forward(ids_RS, shared)
 
     engine._forward = allocate  # type: ignore[method-assign]
     return engine

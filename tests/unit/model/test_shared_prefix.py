@@ -14,7 +14,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from sfray.model.shared_prefix import NAME, GroupStep, PrefixGroup
+from sfray.model.shared_prefix import NAME, Layers, OwnCache, SharedPass
 
 SIZES = {
     "vocab_size": 50,
@@ -37,11 +37,11 @@ def language_model(config: PreTrainedConfig) -> torch.nn.Module:
     return AutoModel.from_config(config, attn_implementation=NAME).eval()
 
 
-def prefix(model: torch.nn.Module, length: int, seed: int) -> tuple[Tensor, DynamicCache]:
+def prefix(model: torch.nn.Module, length: int, seed: int) -> tuple[Tensor, Layers]:
     embeddings = torch.randn(1, length, 32, generator=torch.Generator().manual_seed(seed))
     cache = DynamicCache()
     model(inputs_embeds=embeddings, past_key_values=cache)
-    return embeddings, cache
+    return embeddings, [(layer.keys[0], layer.values[0]) for layer in cache.layers]
 
 
 def plain_states(model: torch.nn.Module, embeddings: Tensor, ids: list[int]) -> Tensor:
@@ -58,60 +58,56 @@ def test_suffixes_of_several_videos_see_what_they_would_see_alone(
 ) -> None:
     monkeypatch.setattr("sfray.model.shared_prefix.MAX_SCORES", 64)  # several products each
     model = language_model(config)
-    steps, expected, padded = [], [], []
-    for number, suffixes in enumerate(SUFFIXES):
-        embeddings, cache = prefix(model, length=11 + 5 * number, seed=number)
-        group = PrefixGroup(
-            prefix=[(layer.keys[0], layer.values[0]) for layer in cache.layers],
-            num_rows=len(suffixes),
-            capacity=8,
-        )
-        positions = [[*range(len(ids)), *[8] * (6 - len(ids))] for ids in suffixes]
-        rows, lengths = torch.arange(len(suffixes)), [len(ids) for ids in suffixes]
-        steps.append(GroupStep(group, rows, torch.tensor(positions), lengths))
-        padded += [ids + [0] * (6 - len(ids)) for ids in suffixes]
-        expected += [plain_states(model, embeddings, ids) for ids in suffixes]
+    own = OwnCache()
+    prefixes, slots, expected, suffixes = [], [], [], []
+    for number, of_video in enumerate(SUFFIXES):
+        embeddings, layers = prefix(model, length=11 + 5 * number, seed=number)
+        prefixes.append((layers, len(of_video)))
+        slots += own.take(len(of_video), 8, layers)
+        suffixes += of_video
+        expected += [plain_states(model, embeddings, ids) for ids in of_video]
+    shared = SharedPass(prefixes, own, slots, [range(len(ids)) for ids in suffixes])
     states = model(
-        input_ids=torch.tensor(padded),
-        position_ids=torch.cat([s.group.prefix_length + s.positions_BS for s in steps]),
+        input_ids=torch.tensor([ids + [0] * (6 - len(ids)) for ids in suffixes]),
+        position_ids=shared.position_ids,
         use_cache=False,
-        group_steps=steps,
+        shared=shared,
     ).last_hidden_state
     for row, alone in zip(states, expected, strict=True):
         torch.testing.assert_close(row[: len(alone)], alone, atol=1e-5, rtol=1e-5)
 
 
 @torch.inference_mode()
-def test_rows_go_on_alone_after_others_have_ended() -> None:
+def test_rows_go_on_alone_after_others_have_ended_and_while_others_begin() -> None:
     model = language_model(CONFIGS[1])
-    embeddings, cache = prefix(model, length=7, seed=3)
-    group = PrefixGroup(
-        prefix=[(layer.keys[0], layer.values[0]) for layer in cache.layers],
-        num_rows=3,
-        capacity=4,
-    )
+    embeddings, layers = prefix(model, length=7, seed=3)
+    own = OwnCache()
+    a, b, c = own.take(3, 4, layers)
 
-    def step(rows: list[int], position: int, ids: list[int]) -> Tensor:
-        positions = torch.full((len(rows), 1), position)
+    def step(slots: list[int], position: int, ids: list[int]) -> Tensor:
+        rows = [range(position, position + 1)] * len(slots)
+        shared = SharedPass([(layers, len(slots))], own, slots, rows)
         return model(
             input_ids=torch.tensor(ids)[:, None],
-            position_ids=7 + positions,
+            position_ids=shared.position_ids,
             use_cache=False,
-            group_steps=[
-                GroupStep(group, torch.tensor(rows), positions, [position + 1] * len(rows))
-            ],
+            shared=shared,
         ).last_hidden_state[:, 0]
 
-    step([0, 1, 2], 0, [3, 4, 5])
-    step([0, 2], 1, [6, 7])
-    (last,) = step([2], 2, [8])
-    alone = plain_states(model, embeddings, [5, 7, 8])[-1]
-    torch.testing.assert_close(last, alone, atol=1e-5, rtol=1e-5)
+    step([a, b, c], 0, [3, 4, 5])
+    own.give_back(b)
+    step([a, c], 1, [6, 7])
+    d, e = own.take(2, 9, layers)
+    assert d == b and own.num_slots == 4, "an ended row's place is taken again"
+    first = step([d, e], 0, [10, 11])
+    (last,) = step([c], 2, [8])
+    for states, ids in ((last, [5, 7, 8]), (first[0], [10]), (first[1], [11])):
+        alone = plain_states(model, embeddings, ids)[-1]
+        torch.testing.assert_close(states, alone, atol=1e-5, rtol=1e-5)
 
 
 def test_a_video_is_kept_once_however_many_questions_it_has() -> None:
     keys = torch.zeros(4, 1000, 8)
-    group = PrefixGroup(prefix=[(keys, keys)], num_rows=26, capacity=20)
-    own = sum(t.numel() for layer in group.own for t in layer)
-    assert group.prefix[0][0] is keys
-    assert own == 2 * 26 * 4 * 21 * 8
+    own = OwnCache()
+    own.take(26, 20, [(keys, keys)])
+    assert sum(t.numel() for layer in own.layers for t in layer) == 2 * 26 * 4 * 21 * 8
