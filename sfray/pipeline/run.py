@@ -21,7 +21,7 @@ from sfray.errors import TooManyErrorsError
 from sfray.model.checkpoint import check_checkpoint, pinned
 from sfray.model.presets import ModelProfile, resolve_sampling_and_pooling
 from sfray.pipeline.actors import Stages
-from sfray.pipeline.cluster import ClusterShare, cluster_share, connected
+from sfray.pipeline.cluster import ClusterShare, cluster_share, connected, share_now
 from sfray.pipeline.gpu_share import with_gpu_share
 from sfray.pipeline.logs import run_logged
 from sfray.pipeline.metrics_export import RunMetrics
@@ -210,12 +210,13 @@ class _Run:
             stages = job_stages(spec, self._plan.profile)
         else:
             spec = self._plan.spec
-        find_share = partial(cluster_share, spec.resources)
+        first = cluster_share(spec.resources)
+        find_share = partial(share_now, spec.resources, first)
         uncut = self._find_windows(stages, find_share, stop)
         if stop.number is not None:
             return
         self._log_what_is_asked()
-        if find_share().model_gpus == 0:
+        if first.model_gpus == 0:
             logger.info("no GPU in this cluster: the model runs on the CPU")
         run, passthrough = self._plan.run, self._plan.requests.passthrough
         self._rounds = Rounds(

@@ -5,7 +5,7 @@ import pytest
 from sfray.config import ResourcesSpec
 from sfray.errors import ClusterError
 from sfray.pipeline import cluster
-from sfray.pipeline.cluster import NodeSize, share_of
+from sfray.pipeline.cluster import NodeSize, share_now, share_of
 
 
 def resources(**changes: object) -> ResourcesSpec:
@@ -72,6 +72,25 @@ def test_a_group_that_is_not_there_is_refused() -> None:
 def test_a_cluster_without_cpus_is_refused() -> None:
     with pytest.raises(ClusterError, match=r"no CPUs; .* resources\.autoscaling"):
         share_of(resources(), [HEAD])
+
+
+def test_what_is_left_of_a_cluster_is_shared_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = share_of(resources(), [CPU_NODE, CPU_NODE])
+    left = share_of(resources(), [CPU_NODE])
+    assert left != first
+    monkeypatch.setattr(cluster, "cluster_share", lambda _: left)
+    assert share_now(resources(), first) == left
+
+
+def test_a_job_waits_for_nodes_rather_than_end_or_do_without_gpus(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = share_of(resources(), [CPU_NODE, GPU_NODE])
+    for nodes in ([CPU_NODE], [HEAD]):
+        monkeypatch.setattr(
+            cluster, "cluster_share", lambda asked, left=nodes: share_of(asked, left)
+        )
+        assert share_now(resources(), first) == first
 
 
 def test_a_growing_cluster_keeps_the_bounds_and_waits_for_gpus() -> None:
