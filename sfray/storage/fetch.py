@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sfray.config import StorageSpec, VideosSpec
 from sfray.errors import RequestError
-from sfray.storage.remote import RemoteFile, open_remote
+from sfray.storage.remote import RemoteFile, open_remote, scratch_space
 from sfray.storage.uris import is_remote, local_path, redact, scheme_of
 
 # Up to this size a remote file is fetched whole: fewer round trips cost less than bytes.
@@ -103,12 +103,9 @@ class FetchedFile:
 class Fetcher:
     """Opens files within the limits of a job."""
 
-    def __init__(
-        self, videos: VideosSpec, storage: StorageSpec, *, scratch: Path | None = None
-    ) -> None:
+    def __init__(self, videos: VideosSpec, storage: StorageSpec) -> None:
         self._videos = videos
         self._storage = storage
-        self._scratch = scratch or Path(tempfile.gettempdir())
 
     @contextmanager
     def open(self, uri: str, *, whole: bool = False) -> Iterator[FetchedFile]:
@@ -194,18 +191,11 @@ class Fetcher:
     def _copy_to_scratch(self, remote: RemoteFile) -> int:
         """A read-only descriptor of a nameless file with the whole content."""
         step = _MAX_READ_AHEAD_BLOCKS * _BLOCK_BYTES
-        try:
-            with tempfile.TemporaryFile(dir=self._scratch) as scratch:
-                for offset in range(0, remote.size, step):
-                    scratch.write(remote.read(offset, min(step, remote.size - offset)))
-                scratch.flush()
-                return os.open(f"/proc/self/fd/{scratch.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise RequestError(
-                    "scratch_full", f"no space is left in {self._scratch} to hold the file"
-                ) from error
-            raise
+        with scratch_space(), tempfile.TemporaryFile() as scratch:
+            for offset in range(0, remote.size, step):
+                scratch.write(remote.read(offset, min(step, remote.size - offset)))
+            scratch.flush()
+            return os.open(f"/proc/self/fd/{scratch.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _lies_under(root: str, uri: str) -> bool:

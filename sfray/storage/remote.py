@@ -6,7 +6,10 @@ a missing or forbidden file concerns its requests, a missing bucket or a wrong k
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -71,6 +74,19 @@ def with_retries(attempt: Callable[[], Any], is_passing: Callable[[BaseException
         wait=wait_random_exponential(multiplier=0.2, max=_MAX_WAIT_SECONDS),
         reraise=True,
     )(attempt)
+
+
+@contextmanager
+def scratch_space() -> Iterator[None]:
+    """Tells of a full scratch disk as what it is."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RequestError(
+            "scratch_full", f"no space is left in {tempfile.gettempdir()} to hold the file"
+        ) from error
 
 
 def video_changed() -> RequestError:

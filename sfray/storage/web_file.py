@@ -23,6 +23,7 @@ from sfray.storage.remote import (
     FIRST_BYTES,
     READ_SECONDS,
     ShortReadError,
+    scratch_space,
     video_changed,
     with_retries,
 )
@@ -120,17 +121,19 @@ class WebFile:
 
     def _keep_whole(self, answer: urllib3.BaseHTTPResponse) -> None:
         limit = self._videos.max_file_bytes
-        whole = self._whole = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
         num_bytes = 0
-        for chunk in answer.stream(_CHUNK_BYTES):
-            num_bytes += len(chunk)
-            self.bytes_fetched += len(chunk)
-            if num_bytes > limit:
-                raise RequestError(
-                    "file_too_large",
-                    f"the file has more than {limit} bytes (videos.max_file_bytes)",
-                )
-            whole.write(chunk)
+        with scratch_space():
+            whole = self._whole = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
+            for chunk in answer.stream(_CHUNK_BYTES):
+                num_bytes += len(chunk)
+                self.bytes_fetched += len(chunk)
+                if num_bytes > limit:
+                    raise RequestError(
+                        "file_too_large",
+                        f"the file has more than {limit} bytes (videos.max_file_bytes)",
+                    )
+                whole.write(chunk)
+            whole.flush()
         told = answer.headers.get("Content-Length", "")
         if told.isdigit() and not answer.headers.get("Content-Encoding") and int(told) != num_bytes:
             raise ShortReadError

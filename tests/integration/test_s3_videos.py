@@ -5,18 +5,21 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sfray.config import DecodeSpec, StorageSpec, VideosSpec
 from sfray.errors import RequestError, StorageError
 from sfray.records import WorkItem
 from sfray.stages.decode_video import DecodeVideo
-from sfray.storage import fetch
+from sfray.storage import fetch, remote, s3_file
 from sfray.storage.fetch import Fetcher
+from tests.integration.faulty_proxy import Fault, Once, Storm, faulty_proxy
 from tests.integration.s3_server import S3Server
 from tests.resources.make_videos import Kind, number_of
 
 VIDEO = Path(__file__).parents[1] / "resources" / "parity" / "videos" / "v12_336sq_1fps_20f.mp4"
+LOSSLESS = {"qp": "0", "preset": "ultrafast"}
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +72,7 @@ def test_a_long_video_is_read_by_range(
 ) -> None:
     """The index at the end of the file, and few of the frames."""
     monkeypatch.setattr(fetch, "WHOLE_FILE_BYTES", 0)
-    lossless = {"qp": "0", "preset": "ultrafast"}
-    kind = Kind(name="long", num_frames=200, gop=1, size=(960, 720), options=lossless)
+    kind = Kind(name="long", num_frames=200, gop=1, size=(960, 720), options=LOSSLESS)
     path = kind.write(tmp_path)
     s3_server.client().upload_file(str(path), bucket, "long.mp4")
     stage = DecodeVideo(VideosSpec(), s3_server.storage, DecodeSpec(), "exact", 4, 96)
@@ -110,6 +112,61 @@ def test_a_video_that_changes_is_read_again(
         stage.close()
     assert decoded.failure is None
     assert next(changes) == 2
+
+
+@pytest.mark.parametrize("whole_bytes", [0, fetch.WHOLE_FILE_BYTES], ids=["by range", "whole"])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_storm_changes_no_frame(
+    s3_server: S3Server,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    whole_bytes: int,
+    seed: int,
+) -> None:
+    """Errors 500 and 503, connections that are cut before and in the middle, slow answers."""
+    monkeypatch.setattr(remote, "_MAX_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(s3_file, "FIRST_BYTES", 2**13)
+    monkeypatch.setattr(fetch, "WHOLE_FILE_BYTES", whole_bytes)
+    monkeypatch.setattr(fetch, "_BLOCK_BYTES", 2**13)
+    path = Kind(name="storm", num_frames=60, gop=1, size=(640, 480), options=LOSSLESS).write(
+        tmp_path
+    )
+    assert path.stat().st_size > 100 * 2**12
+    s3_server.client().upload_file(str(path), bucket, "storm.mp4")
+    with faulty_proxy(s3_server.endpoint_url) as proxy:
+        storage = s3_server.storage.model_copy(update={"endpoint_url": proxy.endpoint_url})
+        stage = DecodeVideo(VideosSpec(), storage, DecodeSpec(), "exact", 8, 32)
+        try:
+            calm = stage(_item(str(path))).video
+            proxy.choose = Storm(seed, rate=0.3)
+            stormy = stage(_item(f"s3://{bucket}/storm.mp4"))
+        finally:
+            stage.close()
+    assert len(proxy.happened) > 2
+    assert stormy.failure is None
+    assert calm is not None
+    assert stormy.video is not None
+    np.testing.assert_array_equal(stormy.video.frames_THWC, calm.frames_THWC)
+
+
+def test_a_server_that_is_too_slow_once(
+    s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked again; one that stays so costs its video only."""
+    monkeypatch.setattr(remote, "_MAX_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(s3_file, "READ_SECONDS", 0.2)
+    with faulty_proxy(s3_server.endpoint_url) as proxy:
+        proxy.slow_seconds = 1
+        storage = s3_server.storage.model_copy(update={"endpoint_url": proxy.endpoint_url})
+        fetcher = Fetcher(VideosSpec(), storage)
+        proxy.choose = Once(Fault.SLOW, "GET", "v.mp4")
+        with fetcher.open(f"s3://{bucket}/a b/v.mp4") as file:
+            assert file.read(0, file.size) == VIDEO.read_bytes()
+        assert [fault for fault, _, _ in proxy.happened] == [Fault.SLOW]
+        monkeypatch.setattr(remote, "_ATTEMPTS", 2)
+        proxy.choose = lambda _method, _path: Fault.SLOW
+        assert code_of(fetcher, f"s3://{bucket}/a b/v.mp4") == "fetch_failed"
 
 
 def _item(uri: str) -> WorkItem:

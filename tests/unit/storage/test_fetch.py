@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -273,12 +274,27 @@ def test_redirects_are_checked_like_addresses(web: Web) -> None:
     assert code_of(web_fetcher(), f"{web.url}/round") == "fetch_failed"
 
 
-def test_a_full_scratch_disk(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(fetch.tempfile, "TemporaryFile", full)
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_full_scratch_disk(web: Web, monkeypatch: pytest.MonkeyPatch, ranges: bool) -> None:
+    """/dev/full takes no byte."""
+    monkeypatch.setattr(tempfile, "TemporaryFile", partial(Path("/dev/full").open, "wb"))
+    web.content, web.ranges = LARGE, ranges
     assert code_of(web_fetcher(), f"{web.url}/v.mp4") == "scratch_full"
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_scratch_files_have_no_name(
+    web: Web, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ranges: bool
+) -> None:
+    """So the kernel removes them, however the process that holds them ends."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    web.content, web.ranges = LARGE, ranges
+    with web_fetcher().open(f"{web.url}/v.mp4") as file:
+        assert file.descriptor is not None
+        held = str(Path(f"/proc/self/fd/{file.descriptor}").readlink())
+        assert held.startswith(str(tmp_path))
+        assert held.endswith("(deleted)")
+        assert list(tmp_path.iterdir()) == []
 
 
 # S3, by the same server: boto3 asks it for ranges as a browser does
