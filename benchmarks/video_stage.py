@@ -28,7 +28,7 @@ from sfray.records import DecodedItem, Outcome
 from sfray.stages.decode_video import DecodeVideo
 
 NUM_VIDEOS, NUM_CORES, ROUNDS = 200, 2, 3
-CASES = [Case("libx264", "mp4", 360, 10, 30), Case("libx264", "mp4", 720, 10, 250)]
+CASES = [Case("libx264", "mp4", 360, 10, 30)]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _job(folder: Path) -> None:
         num_frames=NUM_FRAMES,
         image_size=IMAGE_SIZE,
     )
-    stages = Stages(decode, partial(NotingAnswer, folder / "times-job"))
+    stages = Stages(make_decode=decode, make_answer=partial(NotingAnswer, folder / "times-job"))
     summary = run_job(spec, address="local", stages=stages)
     if summary.exit_code:
         raise SystemExit(f"the run ended with exit code {summary.exit_code}")
