@@ -123,10 +123,13 @@ class StageStream:
     def close(self) -> None:
         """Ends the stream; what is in flight is given up."""
         self._stopped.set()
-        if self._executor is not None:
-            self._executor.shutdown(force=True)
-        while self._thread.is_alive():  # the reader may wait for room in the queue
-            with suppress(queue.Empty):
+        while True:
+            # Again and again: what has not begun yet doesn't hear of its end.
+            if self._executor is not None:
+                self._executor.shutdown(force=True)
+            if not self._thread.is_alive():
+                break
+            with suppress(queue.Empty):  # the reader may wait for room in the queue
                 self._tables.get(timeout=0.1)
         logging.getLogger("ray.data").removeHandler(self._lost)
 
