@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,23 +68,43 @@ def test_decoding_is_on_its_group_and_the_model_where_the_gpus_are(
     assert noted_nodes(tmp_path, "answer") == {gpu.node_id}
 
 
-def test_a_node_that_is_told_to_go_costs_nothing(
+def run_while_a_node_goes(folder: Path, node_id: str, leave: Callable[[], None]) -> set[str]:
+    """Runs a job, has a node leave once it works for it, and returns the nodes that answered."""
+    spec = job(
+        folder,
+        num_videos=60,
+        resources={"decode_workers": {"max": 2}, "model_replicas": {"max": 2}},
+    )
+    errors: list[BaseException] = []
+
+    def wait_and_leave() -> None:
+        while node_id not in noted_nodes(folder, "decode") | noted_nodes(folder, "answer"):
+            time.sleep(0.1)
+        try:
+            leave()
+        except BaseException as error:  # told of by the thread that tests
+            errors.append(error)
+
+    thread = threading.Thread(target=wait_and_leave, daemon=True)
+    thread.start()
+    script = Script(folder=folder, note_nodes=True, seconds=0.2)
+    summary = run_job(spec, stages=script.stages())
+    thread.join(timeout=60)
+    assert not thread.is_alive() and not errors, errors
+    assert (summary.num_answers, summary.num_failures, summary.exit_code) == (120, 0, 0)
+    found = answered(spec)
+    assert len(found) == len(set(found)) == 120, "none is lost and none is there twice"
+    return noted_nodes(folder, "answer")
+
+
+def test_a_node_that_drains_and_goes_costs_nothing(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     stays = add_node(cluster, monkeypatch, "spot", num_cpus=2)
     goes = add_node(cluster, monkeypatch, "spot", num_cpus=2)
     ray.init(address=cluster.address, log_to_driver=False)
-    spec = job(
-        tmp_path,
-        num_videos=60,
-        resources={"decode_workers": {"min": 2, "max": 2}, "model_replicas": {"min": 2, "max": 2}},
-    )
-    script = Script(folder=tmp_path, note_nodes=True, seconds=0.2)
-    seen: list[bool] = []
 
-    def preempt() -> None:
-        while goes.node_id not in noted_nodes(tmp_path, "decode") | noted_nodes(tmp_path, "answer"):
-            time.sleep(0.1)
+    def drain() -> None:
         seconds = 2
         accepted, _ = goes.get_gcs_client().drain_node(
             goes.node_id,
@@ -92,16 +112,8 @@ def test_a_node_that_is_told_to_go_costs_nothing(
             "spot capacity is gone",
             int((time.time() + seconds) * 1000),
         )
-        seen.append(accepted)
+        assert accepted
         time.sleep(seconds)
         cluster.remove_node(goes, allow_graceful=False)
 
-    thread = threading.Thread(target=preempt)
-    thread.start()
-    summary = run_job(spec, stages=script.stages())
-    thread.join()
-    assert seen == [True]
-    assert (summary.num_answers, summary.num_failures, summary.exit_code) == (120, 0, 0)
-    found = answered(spec)
-    assert len(found) == len(set(found)) == 120, "none is lost and none is there twice"
-    assert stays.node_id in noted_nodes(tmp_path, "answer")
+    assert stays.node_id in run_while_a_node_goes(tmp_path, goes.node_id, drain)
