@@ -49,6 +49,7 @@ from sfray.storage.folders import open_folder
 from sfray.storage.output_schema import freeze_schema
 from sfray.storage.partitioning import fix_output
 from sfray.storage.results_log import ResultsLog
+from sfray.storage.uris import redact_values
 from sfray.telemetry.bottleneck import bottleneck
 from sfray.telemetry.progress import Display, make_display
 from sfray.telemetry.run_counters import RunCounters
@@ -195,7 +196,8 @@ class _Run:
             self._counters.num_videos,
             extra={"output": self._plan.spec.output.uri},
         )
-        spec = yaml.safe_dump(self._plan.spec.model_dump(mode="json"), sort_keys=False)
+        values = redact_values(self._plan.spec.model_dump(mode="json"))
+        spec = yaml.safe_dump(values, sort_keys=False)
         run_id = self._plan.run.run_id
         self._log.write_run_file(run_id, "spec.yaml", spec.encode())
         self._log.write_run_file(run_id, "versions.yaml", yaml.safe_dump(versions()).encode())

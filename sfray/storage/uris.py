@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import fsspec
@@ -121,6 +122,15 @@ def identity_uri(uri: str) -> str:
 def redact(uri: str) -> str:
     """The URI as logs, errors and results may show it: without user name, password, signature."""
     return identity_uri(uri)
+
+
+def redact_values(values: Any) -> Any:
+    """JSON values, such as those of a job file, with each text that is a URI as `redact` has it."""
+    if isinstance(values, str):
+        return redact(values)
+    if isinstance(values, dict):
+        return {key: redact_values(value) for key, value in values.items()}
+    return [redact_values(value) for value in values] if isinstance(values, list) else values
 
 
 def redact_text(message: str) -> str:

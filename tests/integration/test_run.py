@@ -20,12 +20,16 @@ import ray
 
 from sfray.config import JobSpec, StorageSpec, parse_job_spec
 from sfray.errors import CheckpointError, OutputInUseError, TooManyErrorsError
+from sfray.pipeline.cluster import cluster_share
 from sfray.pipeline.logs import LogFormat, configure_logs
 from sfray.pipeline.plan import make_plan
+from sfray.pipeline.ray_data import StageStream, answering
 from sfray.pipeline.run import run_job
 from sfray.pipeline.summary import RunSummary
+from sfray.pipeline.work_items import work_item_blocks
 from sfray.storage.read_results import current_state, read_progress
 from sfray.storage.results_log import ResultsLog
+from sfray.telemetry.stage_load import StageLoad
 from tests.integration.fake_stages import Script
 from tests.unit.storage.outcomes import PASSTHROUGH, outcomes
 
@@ -82,7 +86,7 @@ def v(number: int) -> str:
 
 
 def test_every_request_becomes_an_answer_or_a_failure(tmp_path: Path) -> None:
-    spec = job(tmp_path)
+    spec = job(tmp_path, videos={"root": "https://me:s3cret@host/videos/"})
     summary = run(spec, Script(folder=tmp_path, missing=(v(3),)))
     assert (summary.num_answers, summary.num_failures, summary.exit_code) == (22, 2, 0)
     assert summary.failures_by_code == {"not_found": 2}
@@ -95,6 +99,7 @@ def test_every_request_becomes_an_answer_or_a_failure(tmp_path: Path) -> None:
     assert sorted(answers.fetchall())[:2] == [("s0", 2), ("s1", 2)]
     run_folder = tmp_path / "out" / "_sfray" / "runs" / summary.run_id
     assert pq.read_table(run_folder / "requests.parquet").num_rows == 24
+    assert "root: https://host/videos/\n" in (run_folder / "spec.yaml").read_text()
     assert {"spec.yaml", "requests.parquet", "summary.json"} <= {
         p.name for p in run_folder.iterdir()
     }
@@ -203,6 +208,19 @@ def test_a_signal_stops_cleanly_and_the_next_run_goes_on(tmp_path: Path, number:
     finished = run(spec, Script(folder=tmp_path))
     assert finished.num_done_before == stopped.num_answers
     assert finished.exit_code == 0 and len(states(spec)) == 80
+
+
+def test_stages_that_have_hardly_begun_end_without_an_answer(tmp_path: Path) -> None:
+    plan = make_plan(job(tmp_path, num_videos=4))
+    passthrough = plan.requests.passthrough
+    stages = Script(folder=tmp_path, seconds=1000).stages()
+    share = cluster_share(plan.spec.resources)
+    stream = StageStream(
+        work_item_blocks(plan.requests.table, passthrough, 1, attempt=1),
+        answering(stages, share, plan.run, passthrough),
+        StageLoad(),
+    )
+    stream.close()
 
 
 def test_an_output_has_one_writer(tmp_path: Path) -> None:

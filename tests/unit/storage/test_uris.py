@@ -110,3 +110,14 @@ def test_a_file_uri_names_no_host():
 )
 def test_join(root, relative, joined):
     assert uris.join(root, relative) == joined
+
+
+def test_the_secrets_of_all_uris_of_a_job_go():
+    job = {
+        "manifest": {"uri": ["https://me:s3cret@h/m.csv", "local.csv"]},
+        "prompts": [{"text": "Does https://h/?token=x stay?"}],
+        "generation": {"max_new_tokens": 8, "stop": []},
+    }
+    assert uris.redact_values(job) == job | {
+        "manifest": {"uri": ["https://h/m.csv", "local.csv"]},
+    }
