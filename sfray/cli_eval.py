@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from sfray.config import JobSpec, StorageSpec
 from sfray.errors import SpecError, StorageError
+from sfray.telemetry.terminal import terminal
 
 app = typer.Typer(
     name="eval",
@@ -208,7 +208,7 @@ def judge(
         folder = judge_folder(output, storage)
         lease = folder.take_lease(f"sfray eval judge (process {os.getpid()})", wait=False)
         try:
-            with Progress(console=Console(stderr=True), transient=True) as bar:
+            with Progress(console=terminal(stderr=True), transient=True) as bar:
                 task = bar.add_task("judging", total=None)
 
                 def show(now: JudgeSummary, bar: Progress = bar, task: TaskID = task) -> None:
@@ -292,7 +292,7 @@ def _run_jobs(jobs: list[JobSpec], address: str | None, report_format: Format) -
     from sfray.pipeline.cluster import connected
     from sfray.pipeline.run import run_job
 
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     exit_code = 0
     with connected(address):
         for job in jobs:
