@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -17,7 +17,6 @@ import yaml
 from rich.console import Console
 
 from sfray.config import JobSpec
-from sfray.errors import TooManyErrorsError
 from sfray.model.checkpoint import check_checkpoint, pinned
 from sfray.model.presets import ModelProfile, resolve_sampling_and_pooling
 from sfray.pipeline.actors import Stages
@@ -25,6 +24,7 @@ from sfray.pipeline.cluster import ClusterShare, cluster_share, connected, share
 from sfray.pipeline.gpu_share import with_gpu_share
 from sfray.pipeline.logs import run_logged
 from sfray.pipeline.metrics_export import RunMetrics
+from sfray.pipeline.model_watch import ModelWatch
 from sfray.pipeline.plan import JobPlan, make_plan
 from sfray.pipeline.ray_data import StageStream, answering, finding_windows
 from sfray.pipeline.rounds import Rounds
@@ -57,10 +57,6 @@ from sfray.telemetry.stage_load import StageLoad
 
 logger = logging.getLogger("sfray")
 
-# A run stops when so large a share of so many outcomes in a row fails in the model: then the job is
-# broken, and going on would write failures only.
-_WATCHED_OUTCOMES = 200
-_BROKEN_MODEL_SHARE = 0.9
 # So many failures of each code are told in the log, with these columns.
 _FAILURES_TOLD = 10
 _TOLD = ["request_id", "video_id", "stage", "code"]
@@ -152,7 +148,7 @@ class _Run:
         self._log = log
         self._load = StageLoad()
         self._stop = StopSignal()
-        self._recent_model_failures: deque[bool] = deque(maxlen=_WATCHED_OUTCOMES)
+        self._model_watch = ModelWatch()
         self._failures_before = failures = log.latest_failures()
         self._for_good = without(failures.filter(pc.invert(failures["transient"])), retry)[
             "request_id"
@@ -288,16 +284,7 @@ class _Run:
         clips = self._counters.add(outcomes)
         if self._metrics:
             self._metrics.observe(clips)
-        stages = outcomes["stage"].to_pylist()
-        self._recent_model_failures.extend(stage == "model" for stage in stages)
-        watched = self._recent_model_failures
-        if len(watched) == _WATCHED_OUTCOMES:
-            share = sum(watched) / len(watched)
-            if share >= _BROKEN_MODEL_SHARE:
-                raise TooManyErrorsError(
-                    f"{share:.0%} of the last {len(watched)} requests failed in the model, the "
-                    f"last with: {outcomes['message'].to_pylist()[-1]}"
-                )
+        self._model_watch.see(outcomes)
 
     def _tell_failures(self, outcomes: pa.Table) -> None:
         """Logs the first failures of each code; `failures/` has them all."""
