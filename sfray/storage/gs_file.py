@@ -20,7 +20,7 @@ class GsFile:
         self.bytes_fetched = 0
         with _faults():
             self._filesystem, self._path = open_filesystem(uri, storage)
-            told = self._told()
+            told = self._told_or_no_bucket()
         self.size = int(told["size"])
         self._version = _version(told)
 
@@ -38,6 +38,17 @@ class GsFile:
     def _told(self) -> dict[str, Any]:
         return self._filesystem.info(self._path)
 
+    def _told_or_no_bucket(self) -> dict[str, Any]:
+        try:
+            return self._told()
+        except FileNotFoundError:
+            bucket = self._path.partition("/")[0]
+            try:
+                self._filesystem.info(bucket)
+            except FileNotFoundError as error:
+                raise StorageError(f"the bucket {bucket!r} can't be used: not found") from error
+            raise
+
 
 def _version(told: dict[str, Any]) -> tuple[Any, ...]:
     return told.get("generation"), told.get("etag"), told["size"]
@@ -49,12 +60,18 @@ def _faults() -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise RequestError("not_found", "the object does not exist") from error
-    except PermissionError as error:
-        raise RequestError("access_denied", "the storage refuses to give the object") from error
+    except (RequestError, StorageError):
+        raise
     except Exception as error:
-        if type(error).__module__.startswith("google.auth"):
-            raise StorageError(f"no credentials for gs:// work: {explain(error)}") from error
-        if not is_storage_fault(error):
+        # gcsfs tells what a server answered by a code, or by how its sentence begins.
+        text = explain(error)
+        if type(error).__module__.startswith("google.auth") or getattr(error, "code", 0) == 401:
+            raise StorageError(f"no credentials for gs:// work: {text}") from error
+        if text.startswith("Forbidden"):
+            told = "the storage refuses to give the object"
+            raise RequestError("access_denied", told) from error
+        if not is_storage_fault(error) and not text.startswith("Bad Request"):
             raise
-        text = f"the storage did not deliver the file: {explain(error)}"
-        raise RequestError("fetch_failed", text) from error
+        raise RequestError(
+            "fetch_failed", f"the storage did not deliver the file: {text}"
+        ) from error

@@ -82,8 +82,12 @@ def open_filesystem(uri: str, storage: StorageSpec) -> tuple[AbstractFileSystem,
         filesystem = fsspec.filesystem("s3", use_listings_cache=False, **options)
         return filesystem, uri.partition("://")[2]
     if scheme == "gs":
+        # Not the class behind fsspec's `gs`: it asks another service first for the kind of the
+        # bucket, for a minute where that can't be reached.
+        from gcsfs.core import GCSFileSystem
+
         token = {"token": "anon"} if storage.anonymous else {}
-        filesystem = fsspec.filesystem("gs", use_listings_cache=False, **token)
+        filesystem = GCSFileSystem(use_listings_cache=False, **token)
         return filesystem, uri.partition("://")[2]
     if scheme in ("http", "https"):
         return fsspec.filesystem(scheme, use_listings_cache=False), uri
