@@ -390,13 +390,17 @@ def _bytes_at(column: pa.ChunkedArray, index: int) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunIdentity:
-    """What every row of a run repeats."""
+    """What every row of a run repeats.
+
+    The job file's prompts have fingerprints of their own, by `prompt_id`.
+    """
 
     run_id: str
     task: str
     fingerprint: str
     model_id: str
     model_revision: str | None
+    prompt_fingerprints: dict[str, str] = field(default_factory=dict)
 
 
 def outcome_row(outcome: Outcome, run: RunIdentity) -> dict[str, Any]:
@@ -417,7 +421,11 @@ def outcome_row(outcome: Outcome, run: RunIdentity) -> dict[str, Any]:
         "bytes_fetched": decoded.bytes_fetched,
         "fetch_seconds": decoded.fetch_seconds,
         "decode_seconds": decoded.decode_seconds,
-        **asdict(run),
+        "run_id": run.run_id,
+        "task": run.task,
+        "fingerprint": run.prompt_fingerprints.get(request.prompt_id, run.fingerprint),
+        "model_id": run.model_id,
+        "model_revision": run.model_revision,
         **request.passthrough,
     }
     if isinstance(result, RequestFailure):

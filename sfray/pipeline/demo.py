@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
@@ -69,7 +70,7 @@ def _answer(task: str, manifest: Path, output: Path) -> list[dict[str, Any]]:
     spec = demo_job(task, manifest, output)
     summary = run_job(spec)
     state = current_state(str(output), StorageSpec())
-    asked = state.filter(pc.equal(state["fingerprint"], summary.fingerprint))
+    asked = state.filter(pc.is_in(state["fingerprint"], pa.array(summary.fingerprints)))
     return asked.to_pylist()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ from sfray.errors import SpecError
 from sfray.model.checkpoint import checkpoint_identity
 from sfray.model.presets import is_on_s3, model_profile
 from sfray.pipeline.actors import Stages
-from sfray.pipeline.plan import fingerprint_of, what_decides
+from sfray.pipeline.plan import fingerprint_of, prompt_fingerprints, what_decides
 from sfray.pipeline.run import job_stages
 from sfray.prompts.templates import IMAGE, load_template
 from sfray.records import (
@@ -96,6 +96,7 @@ def explain(uri: str, storage: StorageSpec, request_id: str) -> Explanation:
         sent = f"{rendered.before_image}{IMAGE}{rendered.after_image}"
         decides = what_decides(spec, template, *checkpoint_identity(spec.model, spec.storage))
         now = fingerprint_of(decides)
+        now = prompt_fingerprints(spec, now).get(row["prompt_id"], now)
     return Explanation(
         row=row,
         earlier_failures=history[:-1],
@@ -126,7 +127,8 @@ def replay(told: Explanation, decoded: DecodedItem) -> dict[str, tuple[Any, Any]
         (outcome,) = await answer(decoded)
         return outcome
 
-    identity: dict[str, Any] = {f.name: told.row.get(f.name) for f in fields(RunIdentity)}
+    names = ("run_id", "task", "fingerprint", "model_id", "model_revision")
+    identity: dict[str, Any] = {name: told.row.get(name) for name in names}
     now = _told(outcome_row(asyncio.run(answered()), RunIdentity(**identity)))
     pairs = {name: (told.row.get(name), now.get(name)) for name in _REPLAYED}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
@@ -143,7 +145,7 @@ def _stages(told: Explanation) -> Stages:
     if told.spec is None:
         raise SpecError(
             f"the run {told.row['run_id']} left no job file here, so that its rows can't be "
-            "decoded or answered again; explain the output that it wrote to, not a copy"
+            "decoded or answered again"
         )
     return job_stages(told.spec, model_profile(told.spec.model, told.spec.storage))
 

@@ -72,7 +72,7 @@ class Outlook:
         table.add_row("memory a replica", self._memory())
         for size in _GPU_SIZES:
             table.add_row(f"on a GPU of {size} GiB", self._fitting(size))
-        table.add_row("fingerprint", self.plan.run.fingerprint)
+        table.add_row("fingerprint", " ".join(self.plan.fingerprints))
         table.add_row("output", spec.output.log_uri)
         console.print(table)
         for code, (number, example) in self.problems.items():

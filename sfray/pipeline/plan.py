@@ -54,6 +54,11 @@ class JobPlan:
         return self.requests.table.num_rows + self.requests.failures.num_rows
 
     @property
+    def fingerprints(self) -> list[str]:
+        """Those of the requests: one, or one for each prompt of a caption job."""
+        return [str(one) for one in self.requests.table["fingerprint"].unique().to_pylist()]
+
+    @property
     def num_visual_tokens(self) -> int:
         """Of a clip with as many frames as asked for; shorter ones have fewer."""
         return _num_visual_tokens(self.spec, self.profile)
@@ -70,12 +75,14 @@ def make_plan(spec: JobSpec, limit: int | None = None) -> JobPlan:
     """
     spec, profile, template = resolve(spec)
     model_id, revision = checkpoint_identity(spec.model, spec.storage)
+    fingerprint = fingerprint_of(what_decides(spec, template, model_id, revision))
     run = RunIdentity(
         run_id=_new_run_id(),
         task=spec.task,
-        fingerprint=fingerprint_of(what_decides(spec, template, model_id, revision)),
+        fingerprint=fingerprint,
         model_id=model_id,
         model_revision=revision,
+        prompt_fingerprints=prompt_fingerprints(spec, fingerprint),
     )
     requests = plan_requests(spec, run)
     if limit is not None:
@@ -170,7 +177,7 @@ def resolved_spec(spec: JobSpec, profile: ModelProfile) -> JobSpec:
 def what_decides(
     spec: JobSpec, template: Template, model_id: str, revision: str | None
 ) -> dict[str, Any]:
-    """All that decides an answer but the request itself (DESIGN, identity)."""
+    """All that decides a job's answers but the request itself and the job file's prompts."""
     return {
         "answer_format": _ANSWER_FORMAT,
         "task": spec.task,
@@ -188,6 +195,17 @@ def fingerprint_of(decides: dict[str, Any]) -> str:
     """A short identity of what decides an answer."""
     text = json.dumps(decides, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def prompt_fingerprints(spec: JobSpec, fingerprint: str) -> dict[str, str]:
+    """The fingerprint of each of the job file's prompts, by id.
+
+    With another text it is another one; a prompt beside it changes nothing.
+    """
+    return {
+        prompt.prompt_id: fingerprint_of({"job": fingerprint, "prompt": prompt.text})
+        for prompt in spec.prompts
+    }
 
 
 def _new_run_id() -> str:

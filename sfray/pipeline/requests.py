@@ -157,8 +157,9 @@ def _expand(
         for prompt in spec.prompts:
             texts = _caption_texts(prompt.text, rows)
             ids = [prompt.prompt_id] * rows.num_rows
+            own = replace(run, fingerprint=run.prompt_fingerprints[prompt.prompt_id])
             yield _request_table(
-                rows, spec, run, passthrough, video_ids, public_uris, ids, texts, None
+                rows, spec, own, passthrough, video_ids, public_uris, ids, texts, None
             )
         return
     questions = rows["question"].to_pylist()
@@ -263,7 +264,7 @@ def row_failure(
         "prompt": row.get("prompt") or row.get("question") or "",
         "options": row.get("options"),
         "reference_answer": row.get("reference_answer") or row.get("answer"),
-        "fingerprint": run.fingerprint,
+        "fingerprint": row.get("fingerprint") or run.fingerprint,
         "stage": failure.stage,
         "code": failure.code,
         "message": failure.message,

@@ -354,7 +354,7 @@ class _Run:
             run_id=self._plan.run.run_id,
             job=self._plan.spec.name,
             output=self._plan.spec.output.log_uri,
-            fingerprint=self._plan.run.fingerprint,
+            fingerprints=self._plan.fingerprints,
             num_requests=num_requests,
             num_videos=counters.num_videos,
             num_done_before=num_requests - self.num_pending - self._new_failures.num_rows,

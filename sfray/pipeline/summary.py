@@ -36,7 +36,7 @@ class RunSummary:
     run_id: str
     job: str
     output: str
-    fingerprint: str
+    fingerprints: list[str]
     num_requests: int
     num_videos: int
     num_done_before: int

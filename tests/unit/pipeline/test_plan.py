@@ -80,6 +80,17 @@ def test_what_decides_no_answer_keeps_the_identity(tmp_path: Path, change: dict[
     assert one.requests.table["request_id"] == two.requests.table["request_id"]
 
 
+def test_each_prompt_of_a_caption_job_has_a_fingerprint_of_its_own(tmp_path: Path) -> None:
+    def fingerprints(**prompts: str) -> list[str]:
+        written = [{"prompt_id": name, "text": text} for name, text in prompts.items()]
+        return plan(tmp_path, task="caption", prompts=written).fingerprints
+
+    alone, beside = fingerprints(c="Describe."), fingerprints(c="Describe.", d="Count.")
+    assert len(set(beside)) == 2
+    assert beside[:1] == alone
+    assert fingerprints(c="Describe it.") != alone
+
+
 def test_a_prompt_beyond_the_context_is_a_failure_of_its_own(tmp_path: Path) -> None:
     made = plan(tmp_path, ("What?", "how " * 2000, "Why? " * 40))
     assert made.requests.table["video_id"].to_pylist() == ["v0.mp4", "v2.mp4"]

@@ -12,7 +12,14 @@ from sfray.errors import ManifestError
 from sfray.pipeline.requests import PlannedRequests, plan_requests
 from sfray.records import RunIdentity
 
-RUN = RunIdentity(run_id="run", task="qa", fingerprint="f1", model_id="demo", model_revision=None)
+RUN = RunIdentity(
+    run_id="run",
+    task="qa",
+    fingerprint="f1",
+    model_id="demo",
+    model_revision=None,
+    prompt_fingerprints={"short": "f2", "long": "f3", "caption": "f4"},
+)
 
 
 def plan(
@@ -125,6 +132,7 @@ def test_captions_use_columns_of_the_manifest(tmp_path: Path) -> None:
         "Describe what car shows.",
         "Describe {all}.",
     ]
+    assert table["fingerprint"].to_pylist() == ["f2", "f3"] * 2
 
 
 def test_identity_follows_content(tmp_path: Path) -> None:
