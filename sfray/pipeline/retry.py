@@ -47,7 +47,9 @@ def retry_output(
 
 
 def _writing_to(log_uri: str, spec: JobSpec) -> JobSpec:
-    part = spec.output.part
-    root = log_uri.rstrip("/")
-    root = root if part is None else root.removesuffix(part.folder) or "."
-    return spec.model_copy(update={"output": spec.output.model_copy(update={"uri": root})})
+    part, place = spec.output.part, log_uri.rstrip("/")
+    if part is None or not place.endswith(part.folder):  # a compacted copy is in one piece
+        output = {"uri": place, "partition": None}
+    else:
+        output = {"uri": place.removesuffix(part.folder) or "."}
+    return spec.model_copy(update={"output": spec.output.model_copy(update=output)})

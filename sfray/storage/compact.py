@@ -26,7 +26,7 @@ from sfray.storage.read_results import (
     widened,
 )
 from sfray.storage.results_log import ResultsLog
-from sfray.storage.run_files import run_requests, run_windows
+from sfray.storage.run_files import RUNS, run_requests, run_windows
 from sfray.storage.verify import VerifyReport, verify
 
 # What a part holds at most, and what of it is in memory at once.
@@ -44,6 +44,8 @@ class CompactReport:
 
 def compact(uri: str, to: str, storage: StorageSpec) -> CompactReport:
     """Copies the current state of an output to another place, where runs can go on.
+
+    The job files of the runs go with it, so that rows can be explained and retried there.
 
     The partitions of an output become one log. Every part is read back and compared as it is
     written; in the end the ids of both places are compared and the copy is verified.
@@ -68,6 +70,7 @@ def compact(uri: str, to: str, storage: StorageSpec) -> CompactReport:
         flush_seconds=float("inf"),
     ) as log:
         _copy_requests(logs, log)
+        _copy_origins(logs, target, log)
         windows = pa.concat_tables([run_windows(one) for one in logs])
         if windows.num_rows:
             log.write_windows(windows)
@@ -154,6 +157,17 @@ def _copy_requests(logs: Sequence[Folder], log: ResultsLog) -> None:
         pa.concat_tables(tables, promote_options="default"), pa.chunked_array([], pa.string())
     )
     log.write_run_file(log.run_id, "requests.parquet", requests)
+
+
+def _copy_origins(logs: Sequence[Folder], target: Folder, log: ResultsLog) -> None:
+    """What the rows come from: each run's job file and versions, where the copy lacks them."""
+    for source in logs:
+        for run_id in source.list_folders(RUNS):
+            for name in ("spec.yaml", "versions.yaml"):
+                key = f"{RUNS}{run_id}/{name}"
+                body = source.read(key)
+                if body is not None and target.read(key) is None:
+                    log.write_run_file(run_id, name, body)
 
 
 def _joined(rows: pa.Table) -> pa.ChunkedArray:

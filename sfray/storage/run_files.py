@@ -15,23 +15,23 @@ from sfray.storage.folders import open_folder
 from sfray.storage.objects import Folder
 from sfray.storage.part_sequence import list_parts, part_key, read_parts
 
-_RUNS = "_sfray/runs/"
+RUNS = "_sfray/runs/"
 
 
 def run_ids(uri: str, storage: StorageSpec) -> list[str]:
     """The runs of an output, sorted by id."""
-    return open_folder(uri, storage).list_folders(_RUNS)
+    return open_folder(uri, storage).list_folders(RUNS)
 
 
 def read_run_file(uri: str, storage: StorageSpec, run_id: str, name: str) -> bytes | None:
     """The file `name` of a run, such as `spec.yaml`; None where the run left none."""
-    return open_folder(uri, storage).read(f"{_RUNS}{run_id}/{name}")
+    return open_folder(uri, storage).read(f"{RUNS}{run_id}/{name}")
 
 
 def run_requests(folder: Folder, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """What each run was asked, run by run."""
-    for run_id in folder.list_folders(_RUNS):
-        key = f"{_RUNS}{run_id}/requests.parquet"
+    for run_id in folder.list_folders(RUNS):
+        key = f"{RUNS}{run_id}/requests.parquet"
         body = folder.read(key)
         if body is None:
             continue
@@ -50,8 +50,8 @@ def windows_name(number: int) -> str:
 def run_windows(folder: Folder) -> pa.Table:
     """The windows that all runs have found, of `WINDOWS_SCHEMA`; a clip may come several times."""
     tables = [WINDOWS_SCHEMA.empty_table()]
-    for run_id in folder.list_folders(_RUNS):
-        parts = list_parts(folder, f"{_RUNS}{run_id}/windows")
+    for run_id in folder.list_folders(RUNS):
+        parts = list_parts(folder, f"{RUNS}{run_id}/windows")
         tables += read_parts(folder, parts, WINDOWS_SCHEMA.names)
     return pa.concat_tables([table.cast(WINDOWS_SCHEMA) for table in tables])
 
@@ -62,8 +62,8 @@ def run_ends(folder: Folder) -> Iterator[tuple[str, dict[str, tuple[int, str]]]]
     Yields:
         the run, and by sequence the number of parts and the SHA-256 of the last.
     """
-    for run_id in folder.list_folders(_RUNS):
-        body = folder.read(f"{_RUNS}{run_id}/end.json")
+    for run_id in folder.list_folders(RUNS):
+        body = folder.read(f"{RUNS}{run_id}/end.json")
         if body is not None:
             told = json.loads(body)
             yield run_id, {n: (end["parts"], end["last_sha256"]) for n, end in told.items()}

@@ -13,6 +13,7 @@ from sfray.config import StorageSpec, parse_job_spec
 from sfray.demo.videos import write_video
 from sfray.demo.world import make_scene, render
 from sfray.pipeline.run import run_job
+from sfray.storage.compact import compact
 from sfray.storage.read_results import current_state, read_failures
 from sfray.storage.verify import verify
 from tests.integration.s3_server import S3Server
@@ -61,6 +62,12 @@ def test_failures_are_answered_again_and_history_stays(
     history = read_failures(uri, storage).to_table()["code"].to_pylist()
     assert sorted(history) == ["not_a_video", "not_a_video", "not_found"]
     assert verify(uri, storage).ok
+
+    copy = f"{uri}-copy"
+    compact(uri, copy, storage)
+    assert run_again(copy, *options) == [0, 1]
+    assert verify(copy, storage).ok
+    assert read_failures(uri, storage).to_table().num_rows == 3
 
 
 def run_again(uri: str, *options: str) -> list[int]:

@@ -6,6 +6,7 @@ from sfray.storage import compact as compaction
 from sfray.storage.compact import compact
 from sfray.storage.part_sequence import PartSequence
 from sfray.storage.read_results import current_state
+from sfray.storage.run_files import read_run_file
 from tests.unit.storage.test_verify import run
 
 LOCAL = StorageSpec()
@@ -37,6 +38,14 @@ def test_the_copy_has_the_current_state_in_few_parts(source, tmp_path):
     assert state(tmp_path / "copy") == state(source)
     assert parts(source / "answers") == 13
     assert (parts(tmp_path / "copy/answers"), parts(tmp_path / "copy/failures")) == (2, 2)
+
+
+def test_what_the_rows_come_from_goes_with_them(source, tmp_path):
+    copy = str(tmp_path / "copy")
+    (source / "_sfray/runs/run-1/spec.yaml").write_text("name: x")
+    for _ in range(2):
+        compact(str(source), copy, LOCAL)
+        assert read_run_file(copy, LOCAL, "run-1", "spec.yaml") == b"name: x"
 
 
 def test_a_copy_can_be_brought_up_to_date(source, tmp_path):
