@@ -15,6 +15,7 @@ from sfray.model.presets import (
     ModelProfile,
     demo_folder,
     is_on_s3,
+    model_profile,
 )
 from sfray.model.weight_files import WEIGHTS, local_weights, weights_digest
 
@@ -107,6 +108,7 @@ def check_checkpoint(spec: JobSpec) -> None:
     for name in ("tokenizer.json", "preprocessor_config.json"):
         if not (folder / name).exists():
             raise CheckpointError(f"{folder} holds no {name}")
+    _check_vocabulary(folder, model_profile(spec.model, spec.storage))
 
 
 def check_context(profile: ModelProfile, num_tokens: int) -> None:
@@ -120,6 +122,18 @@ def check_context(profile: ModelProfile, num_tokens: int) -> None:
             f"a request needs {num_tokens} tokens for its frames and its answer, but the model "
             f"has room for {profile.max_position_embeddings}: lower sampling.num_frames, "
             "pooling.num_slow_frames or generation.max_new_tokens"
+        )
+
+
+def _check_vocabulary(folder: Path, profile: ModelProfile) -> None:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= profile.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer in {folder} has ids up to {highest}, but the model's vocabulary has "
+            f"{profile.vocab_size}: they are of different models"
         )
 
 

@@ -50,7 +50,7 @@ class Llava:
             )
             if not language_layers:
                 config.text_config.num_hidden_layers = 0
-            self.model = AutoModelForImageTextToText.from_pretrained(
+            self.model, told = AutoModelForImageTextToText.from_pretrained(
                 folder,
                 config=config,
                 dtype=_DTYPES.get(dtype, auto),
@@ -58,10 +58,16 @@ class Llava:
                 local_files_only=True,
                 trust_remote_code=False,
                 attn_implementation="sdpa",
+                output_loading_info=True,
             )
         except (OSError, ValueError, RuntimeError) as error:
             first = str(error).strip().splitlines()[0]
             raise CheckpointError(f"the model in {folder} doesn't load: {first}") from error
+        if missing := sorted(told["missing_keys"]):  # transformers makes them up
+            raise CheckpointError(
+                f"the weights in {folder} lack {len(missing)} tensors of the model that its "
+                f"config.json describes, {missing[0]} first"
+            )
         self._drop_unread_layers()
         if not language_layers:
             self.model.lm_head = nn.Identity()

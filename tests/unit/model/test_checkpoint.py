@@ -8,10 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
-from sfray.config import ModelSpec, StorageSpec
+from sfray.config import ModelSpec, StorageSpec, parse_job_spec
 from sfray.errors import CheckpointError
-from sfray.model.checkpoint import checkpoint_folder, checkpoint_identity, pinned, small_files
+from sfray.model.checkpoint import (
+    check_checkpoint,
+    checkpoint_folder,
+    checkpoint_identity,
+    pinned,
+    small_files,
+)
+from sfray.model.llava import Llava
 from sfray.model.presets import demo_folder, model_profile
 from sfray.model.prompt_tokens import PromptTokenizer
 
@@ -95,6 +103,35 @@ def test_the_chat_format_of_a_folder_is_that_of_its_template(
     folder = copied(tmp_path / "model")
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
     assert model_profile(ModelSpec(id=str(folder)), STORAGE).chat_format == chat_format
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    folder = copied(tmp_path / "model")
+    spec = parse_job_spec(
+        {
+            "manifest": {"uri": "unused"},
+            "task": "qa",
+            "model": {"id": str(folder)},
+            "output": {"uri": "unused"},
+        }
+    )
+    check_checkpoint(spec)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary[next(iter(vocabulary))] = 40_000
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(CheckpointError, match=r"ids up to 40000.*vocabulary has \d+"):
+        check_checkpoint(spec)
+
+
+def test_weights_that_lack_a_tensor_are_refused(tmp_path: Path) -> None:
+    folder = copied(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    lost = next(name for name in weights if "down_proj" in name)
+    del weights[lost]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"lack 1 tensors.*down_proj"):
+        Llava(folder, "float32", model_profile(ModelSpec(id=str(folder)), STORAGE).patch_grid)
 
 
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
