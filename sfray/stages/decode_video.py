@@ -74,8 +74,9 @@ class DecodeVideo:
         return VideoFacts(**read_video(self._fetcher, uri, self._sandbox.probe))
 
     def close(self) -> None:
-        """Ends the decoding process."""
+        """Ends the decoding process and lets the last file go."""
         self._sandbox.close()
+        self._fetcher.close()
 
     def _read(self, item: WorkItem, file: FetchedFile) -> DecodedVideo:
         told, frames_THWC = self._sandbox.read_clip(

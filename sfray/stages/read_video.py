@@ -29,8 +29,9 @@ class Meter:
         return max(0.0, time.monotonic() - self._began - self.fetch_seconds)
 
     def add(self, file: FetchedFile) -> None:
-        self.bytes_fetched += file.bytes_fetched
-        self.fetch_seconds += file.fetch_seconds
+        bytes_fetched, fetch_seconds = file.count()
+        self.bytes_fetched += bytes_fetched
+        self.fetch_seconds += fetch_seconds
 
 
 def read_video(

@@ -49,10 +49,17 @@ class FetchedFile:
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._last_block = -1
         self._read_ahead = 1
+        self._counted = (0, 0.0)
 
     @property
     def bytes_fetched(self) -> int:
         return self._remote.bytes_fetched if self._remote else 0
+
+    def count(self) -> tuple[int, float]:
+        """Bytes fetched and seconds spent on it since the last call."""
+        before, now = self._counted, (self.bytes_fetched, self.fetch_seconds)
+        self._counted = now
+        return now[0] - before[0], now[1] - before[1]
 
     def read(self, offset: int, length: int) -> bytes:
         """At most `length` bytes from `offset` on; less at the end of the file only.
@@ -101,11 +108,15 @@ class FetchedFile:
 
 
 class Fetcher:
-    """Opens files within the limits of a job."""
+    """Opens files within the limits of a job, one at a time.
+
+    The last remote file is kept, since the clips of a video come one after the other.
+    """
 
     def __init__(self, videos: VideosSpec, storage: StorageSpec) -> None:
         self._videos = videos
         self._storage = storage
+        self._kept: tuple[str, FetchedFile] | None = None
 
     @contextmanager
     def open(self, uri: str, *, whole: bool = False) -> Iterator[FetchedFile]:
@@ -119,11 +130,28 @@ class Fetcher:
             StorageError: the bucket or the credentials are wrong, which concerns the whole job.
         """
         self._check_scheme(uri)
-        file = self._open_remote(uri, whole) if is_remote(uri) else self._open_local(uri)
+        if not is_remote(uri):
+            file = self._open_local(uri)
+            try:
+                yield file
+            finally:
+                file.close()
+            return
+        if self._kept is None or self._kept[0] != uri:
+            self.close()
+            self._kept = (uri, self._open_remote(uri, whole))
         try:
-            yield file
-        finally:
-            file.close()
+            yield self._kept[1]
+        except BaseException:
+            # It may have changed, or be what is broken.
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Lets the kept file go."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept[1].close()
 
     def _check_scheme(self, uri: str) -> None:
         scheme, allowed = scheme_of(uri), self._videos.allowed_schemes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,25 @@ def test_a_wrong_key_stops_the_run(
         Fetcher(VideosSpec(), storage).open(f"s3://{bucket}/a b/v.mp4"),
     ):
         pass
+
+
+def test_clips_of_a_video_share_its_fetch(s3_server: S3Server, bucket: str) -> None:
+    s3_server.client().put_object(Bucket=bucket, Key="other.mp4", Body=VIDEO.read_bytes())
+    size, video, other = (
+        VIDEO.stat().st_size,
+        f"s3://{bucket}/a b/v.mp4",
+        f"s3://{bucket}/other.mp4",
+    )
+    stage = DecodeVideo(VideosSpec(), s3_server.storage, DecodeSpec(), "exact", 4, 96)
+    try:
+        clips = [
+            stage(replace(_item(uri), start_seconds=start, end_seconds=start + 5.0))
+            for uri, start in ((video, 0.0), (video, 10.0), (other, 0.0), (video, 5.0))
+        ]
+    finally:
+        stage.close()
+    assert [clip.failure for clip in clips] == [None] * 4
+    assert [clip.bytes_fetched for clip in clips] == [size, 0, size, size]
 
 
 def test_a_long_video_is_read_by_range(
@@ -159,14 +179,14 @@ def test_a_server_that_is_too_slow_once(
     with faulty_proxy(s3_server.endpoint_url) as proxy:
         proxy.slow_seconds = 1
         storage = s3_server.storage.model_copy(update={"endpoint_url": proxy.endpoint_url})
-        fetcher = Fetcher(VideosSpec(), storage)
         proxy.choose = Once(Fault.SLOW, "GET", "v.mp4")
-        with fetcher.open(f"s3://{bucket}/a b/v.mp4") as file:
+        with Fetcher(VideosSpec(), storage).open(f"s3://{bucket}/a b/v.mp4") as file:
             assert file.read(0, file.size) == VIDEO.read_bytes()
         assert [fault for fault, _, _ in proxy.happened] == [Fault.SLOW]
         monkeypatch.setattr(remote, "_ATTEMPTS", 2)
         proxy.choose = lambda _method, _path: Fault.SLOW
-        assert code_of(fetcher, f"s3://{bucket}/a b/v.mp4") == "fetch_failed"
+        again = Fetcher(VideosSpec(), storage)
+        assert code_of(again, f"s3://{bucket}/a b/v.mp4") == "fetch_failed"
 
 
 def _item(uri: str) -> WorkItem:
