@@ -85,6 +85,8 @@ def run_job(
     """
     console = console or Console(stderr=True)
     plan = make_plan(spec.model_copy(update={"model": pinned(spec.model, spec.storage)}), limit)
+    # What only planning needed goes back to the system: at a million requests 450 MB.
+    pa.default_memory_pool().release_unused()
     output, passthrough = plan.spec.output, plan.requests.passthrough
     if output.part is not None:
         root = open_folder(output.uri, plan.spec.storage)

@@ -55,8 +55,9 @@ def ids_of(table: pa.Table) -> set[str]:
 
 def only(table: pa.Table, ids: set[str]) -> pa.Table:
     """The rows of some requests."""
-    value_set = pa.array(list(ids), pa.string())
-    return table.filter(pc.is_in(table["request_id"], value_set=value_set))
+    kept = pc.is_in(table["request_id"], value_set=pa.array(list(ids), pa.string()))
+    # A new job keeps the planned table as it is, the largest thing that the driver holds.
+    return table if pc.all(kept).as_py() else table.filter(kept)
 
 
 def without(table: pa.Table, ids: pa.ChunkedArray | pa.Array | None) -> pa.Table:
@@ -64,7 +65,6 @@ def without(table: pa.Table, ids: pa.ChunkedArray | pa.Array | None) -> pa.Table
     if ids is None:
         return table
     gone = pc.is_in(table["request_id"], value_set=ids)
-    # A new job keeps the planned table as it is, the largest thing that the driver holds.
     return table.filter(pc.invert(gone)) if pc.any(gone).as_py() else table
 
 
