@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import tempfile
 from collections import Counter
 from dataclasses import asdict
@@ -85,6 +86,8 @@ def tabulate(rows: list[dict[str, Any]], day: str) -> tuple[dict[str, Any], str]
         "rows": rows,
     }
     s3_replies = sum(count["landed"] for kind, count in kinds.items() if kind.startswith("s3_"))
+    codes = [code for row in rows for code in row["exit_codes"]]
+    num_crashed = sum(code < 0 and code != -signal.SIGKILL for code in codes)
     lines = [
         "# Storms of faults",
         "",
@@ -103,13 +106,15 @@ def tabulate(rows: list[dict[str, Any]], day: str) -> tuple[dict[str, Any], str]
         f"| {total['num_doubled']} | {total['num_texts_different']} |",
         "",
         f"{len(rows)} storms over jobs of {NUM_VIDEOS * NUM_QUESTIONS} requests. A fault landed "
-        "if it happened before the job was over; lost, doubled and other texts are those of all "
-        f"storms in which the fault landed. {s3_replies} of the {landed} are single replies of S3 "
+        "if it happened before the job was over, to somebody who was there and not just being "
+        "started again; lost, doubled and other texts are those of all storms in which the fault "
+        f"landed. {s3_replies} of the {landed} are single replies of S3 "
         "that were broken. A reader read the answers "
         f"{sum(row['num_reads'] for row in rows)} times while the jobs ran; it and `sfray verify` "
         f"had {sum(len(row['complaints']) for row in rows)} complaints. "
         f"{sum(row['num_failed_for_a_while'] for row in rows)} requests had lost their worker so "
-        "often that they stood as failures, until `sfray retry`.",
+        f"often that they stood as failures, until `sfray retry`. {num_crashed} drivers ended by a "
+        "signal that no fault had sent.",
         "",
         "Each storm with its seed, exit codes and moments is in the JSON file beside this one.",
         "",
