@@ -19,7 +19,7 @@ from rich.console import Console
 from sfray.config import JobSpec
 from sfray.model.checkpoint import check_checkpoint, pinned
 from sfray.model.presets import ModelProfile, resolve_sampling_and_pooling
-from sfray.pipeline.actors import Stages
+from sfray.pipeline.actors import AnswerStage, Stages
 from sfray.pipeline.cluster import ClusterShare, cluster_share, connected, share_now
 from sfray.pipeline.gpu_share import with_gpu_share
 from sfray.pipeline.logs import run_logged
@@ -42,7 +42,6 @@ from sfray.records import (
     outcomes_schema,
     work_item_from_row,
 )
-from sfray.stages.answer_prompts import AnswerPrompts
 from sfray.stages.decode_video import DecodeVideo
 from sfray.stages.find_windows import FindWindows
 from sfray.storage.folders import open_folder
@@ -135,8 +134,15 @@ def job_stages(spec: JobSpec, profile: ModelProfile) -> Stages:
             windows=windows,
         )
     return Stages(
-        make_decode=decode, make_answer=partial(AnswerPrompts, spec), make_find_windows=find
+        make_decode=decode, make_answer=partial(_answer_prompts, spec), make_find_windows=find
     )
+
+
+def _answer_prompts(spec: JobSpec) -> AnswerStage:
+    """Imported by the replicas: a driver has no use for torch, which takes 400 MB."""
+    from sfray.stages.answer_prompts import AnswerPrompts
+
+    return AnswerPrompts(spec)
 
 
 class _Run:

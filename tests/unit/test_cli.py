@@ -48,6 +48,12 @@ def test_a_plan_starts_neither_ray_nor_torch(spec: Path) -> None:
     assert "3 requests on 3 videos" in done.stdout
 
 
+def test_a_driver_has_no_use_for_torch() -> None:
+    code = "import sys, sfray.pipeline.run; assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603 - our own code
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
