@@ -6,7 +6,7 @@
 A row is a job of so many videos with one caption each, in steps, each in a process of its own:
 99 % of a new job, the rest, once more when there is nothing left to do, `sfray verify` of it all,
 and the plan of one of a thousand partitions, which reads the whole manifest and keeps little of
-it. With `--written` a new job runs for two minutes only, which tells its pace and its driver's
+it. With `--written` a new job runs for one minute only, which tells its pace and its driver's
 memory, and the first 99 % are then written to the log without Ray, in minutes where running them
 takes an hour: what such a row says of resuming is the same. Times are of the wall, processor
 seconds are the driver's own. A row replaces that of the same size in the results.
@@ -45,7 +45,7 @@ from sfray.storage.results_log import ResultsLog
 from sfray.storage.verify import verify
 
 SIZES = (10_000, 100_000, 1_000_000)
-BEGUN_SECONDS = 120.0
+BEGUN_SECONDS = 60.0
 NUM_PARTITIONS = 1000
 PROMPT = "Describe what the camera of {source} shows in this clip, in one or two sentences."
 DONE_SHARE = 0.99
@@ -81,14 +81,18 @@ def run_first(folder: Path) -> dict[str, float]:
 
 
 def run_begun(folder: Path) -> dict[str, float]:
-    """A new job of all requests, stopped after a while."""
-    stop = threading.Timer(BEGUN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
-    stop.start()
-    try:
-        return _run(folder, job(folder, uri=str(folder / "begun")), None)
-    finally:
-        stop.cancel()
-        shutil.rmtree(folder / "begun")
+    """A new job of all requests, stopped some time after its first video."""
+
+    def stop() -> None:
+        while not (folder / "first-call").exists():
+            time.sleep(1)
+        time.sleep(BEGUN_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+    told = _run(folder, job(folder, uri=str(folder / "begun")), None)
+    shutil.rmtree(folder / "begun")
+    return told
 
 
 def write_first(folder: Path) -> dict[str, float]:
