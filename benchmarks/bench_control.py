@@ -320,8 +320,9 @@ def a_billion(row: dict[str, Any]) -> str:
   {10**8 * scan / 60:.0f} minutes for 10^8 rows, {10**9 * scan / 3600:.1f} hours for 10^9. So the
   manifest is to lie in {pieces:,.0f} files of whole videos, each of them that of a job of its own;
   to split one manifest by hash is for up to some 10^8 rows.
-- **Log**: {log:.0f} bytes a request, {log:,.0f} GB, in {10**9 * parts:,.0f} parts;
-  `sfray compact` makes at least {10**9 / PART_ROWS:,.0f} of them.
+- **Log**: {log:.0f} bytes a request where all texts are the same, as here, up to {wire:,.0f} where
+  nothing can be compressed: {log:,.0f} to {wire:,.0f} GB, in {10**9 * parts:,.0f} parts, of which
+  `sfray compact` makes {10**9 / PART_ROWS:,.0f} or more.
 - **Pace of a driver**: {pace:.0f} requests a second with both stages on its own cores:
   {days:.0f} days for one, {days / 32:.1f} for 32 side by side. A driver feeds as many replicas as
   answer that many requests a second together; more replicas want more pieces at a time.
@@ -346,10 +347,13 @@ def save(row: dict[str, Any], folder: Path) -> None:
     notes = [f"{row['requests']:,}: {row['note']}" for row in rows if row["note"]]
     text = "\n".join([heading(), *map(line, rows), "", *notes, "", a_billion(rows[-1])])
     commands = ", ".join(f"`{row['command']}`" for row in rows)
+    first = _new_job(rows[-1])["seconds_to_first_video"]
     path.with_suffix(".md").write_text(
         f"# What the machinery around the stages costs\n\n{about['processor']}, {day}; "
         f"{commands}.\nInstant stages, one caption a video; `load` is the machine's load "
-        f"average before and after the row, other work included.\n\n{text.rstrip()}\n"
+        "average before and after the row, other work included. Megabytes of a driver are its "
+        "peak, with the pages of Ray's object store that it writes for a new job; the new job "
+        f"of the last row was at its first video after {first:.0f} s.\n\n{text.rstrip()}\n"
     )
 
 
