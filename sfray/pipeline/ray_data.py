@@ -82,7 +82,7 @@ class StageStream:
         self._stopped = threading.Event()
         self._executor: StreamingExecutor | None = None
         self._load = load
-        self._actors: weakref.WeakSet[ray.actor.ActorHandle] = weakref.WeakSet()
+        self._actors: set[ray.actor.ActorHandle] = set()
         self._key = uuid.uuid4().hex
         # Beside the driver: a worker node may go at any time.
         here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
@@ -132,7 +132,18 @@ class StageStream:
                 break
             with suppress(queue.Empty):  # the reader may wait for room in the queue
                 self._tables.get(timeout=0.1)
+        self._keep(set())
         logging.getLogger("ray.data").removeHandler(self._lost)
+
+    def _keep(self, actors: set[ray.actor.ActorHandle]) -> None:
+        """Ends the actors that have left their pools.
+
+        Ray Data lets go of them only. Whatever refers to one longer, such as the traceback of a
+        task that failed, would hold its share of the cluster too, and a later round wait for it.
+        """
+        for actor in self._actors - actors:
+            ray.kill(actor)
+        self._actors = actors
 
     def _read(self, context: DataContext) -> None:
         end: BaseException | None = None
@@ -223,14 +234,14 @@ class _Watch(ExecutionCallback):
     def on_execution_step(self, executor: StreamingExecutor) -> None:
         if (stream := _streams.get(executor._data_context.get_config(_STREAM_KEY))) is not None:
             _drop_dead_actors(executor)
-            stream._actors.update(_actors(executor))
+            stream._keep(_actors(executor))
             _observe(executor, stream._load)
 
 
-def _actors(executor: StreamingExecutor) -> list[ray.actor.ActorHandle]:
+def _actors(executor: StreamingExecutor) -> set[ray.actor.ActorHandle]:
     """All that run or are to run (internal paths of Ray Data, kept here)."""
     pools = [pool for op in executor._topology for pool in op.get_autoscaling_actor_pools()]
-    return [a for p in pools for a in (*p._running_actors, *p._pending_actors.values())]
+    return {a for p in pools for a in (*p._running_actors, *p._pending_actors.values())}
 
 
 def _drop_dead_actors(executor: StreamingExecutor) -> None:
