@@ -132,18 +132,11 @@ class StageStream:
                 break
             with suppress(queue.Empty):  # the reader may wait for room in the queue
                 self._tables.get(timeout=0.1)
-        self._keep(set())
-        logging.getLogger("ray.data").removeHandler(self._lost)
-
-    def _keep(self, actors: set[ray.actor.ActorHandle]) -> None:
-        """Ends the actors that have left their pools.
-
-        Ray Data lets go of them only. Whatever refers to one longer, such as the traceback of a
-        task that failed, would hold its share of the cluster too, and a later round wait for it.
-        """
-        for actor in self._actors - actors:
+        # Ray Data lets go of them only. Whatever refers to one longer, such as the traceback of a
+        # task that failed, would hold its share of the cluster, and a later round wait for it.
+        for actor in self._actors:
             ray.kill(actor)
-        self._actors = actors
+        logging.getLogger("ray.data").removeHandler(self._lost)
 
     def _read(self, context: DataContext) -> None:
         end: BaseException | None = None
@@ -234,7 +227,7 @@ class _Watch(ExecutionCallback):
     def on_execution_step(self, executor: StreamingExecutor) -> None:
         if (stream := _streams.get(executor._data_context.get_config(_STREAM_KEY))) is not None:
             _drop_dead_actors(executor)
-            stream._keep(_actors(executor))
+            stream._actors |= _actors(executor)
             _observe(executor, stream._load)
 
 
