@@ -82,7 +82,8 @@ class StageStream:
         self._stopped = threading.Event()
         self._executor: StreamingExecutor | None = None
         self._load = load
-        self._actors: set[ray.actor.ActorHandle] = set()
+        # Weakly, so that a pool that shrinks gives its CPUs back.
+        self._actors: weakref.WeakSet[ray.actor.ActorHandle] = weakref.WeakSet()
         self._key = uuid.uuid4().hex
         # Beside the driver: a worker node may go at any time.
         here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
@@ -134,7 +135,7 @@ class StageStream:
                 self._tables.get(timeout=0.1)
         # Ray Data lets go of them only. Whatever refers to one longer, such as the traceback of a
         # task that failed, would hold its share of the cluster, and a later round wait for it.
-        for actor in self._actors:
+        for actor in list(self._actors):
             ray.kill(actor)
         logging.getLogger("ray.data").removeHandler(self._lost)
 
@@ -226,28 +227,28 @@ class _Watch(ExecutionCallback):
 
     def on_execution_step(self, executor: StreamingExecutor) -> None:
         if (stream := _streams.get(executor._data_context.get_config(_STREAM_KEY))) is not None:
-            _drop_dead_actors(executor)
-            stream._actors |= _actors(executor)
+            pools = _actor_pools(executor)
+            _drop_dead_actors(pools)
+            for pool in pools:
+                stream._actors.update((*pool._running_actors, *pool._pending_actors.values()))
             _observe(executor, stream._load)
 
 
-def _actors(executor: StreamingExecutor) -> set[ray.actor.ActorHandle]:
-    """All that run or are to run (internal paths of Ray Data, kept here)."""
-    pools = [pool for op in executor._topology for pool in op.get_autoscaling_actor_pools()]
-    return {a for p in pools for a in (*p._running_actors, *p._pending_actors.values())}
+def _actor_pools(executor: StreamingExecutor) -> list[Any]:
+    """The actor pools of all stages (internal paths of Ray Data, kept here)."""
+    return [pool for op in executor._topology for pool in op.get_autoscaling_actor_pools()]
 
 
-def _drop_dead_actors(executor: StreamingExecutor) -> None:
+def _drop_dead_actors(pools: list[Any]) -> None:
     """Takes actors that are dead for good out of their pools, which Ray Data then fills again.
 
     It goes on counting on them, since its own restart for ever: a pool of dead ones only would
     wait until the end of time (internal paths of Ray Data, kept here).
     """
-    for op in executor._topology:
-        for pool in op.get_autoscaling_actor_pools():
-            for actor, state in list(pool._running_actors.items()):
-                if state.num_tasks_in_flight == 0 and actor._get_local_state() == _DEAD:
-                    pool._release_running_actor(actor)
+    for pool in pools:
+        for actor, state in list(pool._running_actors.items()):
+            if state.num_tasks_in_flight == 0 and actor._get_local_state() == _DEAD:
+                pool._release_running_actor(actor)
 
 
 def _observe(executor: StreamingExecutor, load: StageLoad) -> None:
