@@ -40,6 +40,7 @@ from transformers import (
 )
 
 from benchmarks.processor import processor
+from benchmarks.sample_videos import whole_video
 from sfray.config import DecodeSpec, GenerationSpec, ModelSpec, StorageSpec, VideosSpec
 from sfray.model.engine import Completion, Engine, Suffix
 from sfray.model.llava import Llava
@@ -47,7 +48,6 @@ from sfray.model.presets import model_profile
 from sfray.model.prompt_tokens import PromptTokenizer
 from sfray.model.transformers_engine import TransformersEngine
 from sfray.pooling import SlowFastPooling
-from sfray.records import WorkItem
 from sfray.stages.decode_video import DecodeVideo
 
 VOCABULARY = 32_000
@@ -166,16 +166,7 @@ class Bench:
         return ways | {name: partial(self._by_engine, name) for name in self._engines}
 
     def frames(self, video: int) -> np.ndarray:
-        uri = self._videos[video]
-        item = WorkItem(
-            video_id="v",
-            video_uri=uri,
-            fetch_uri=uri,
-            start_seconds=None,
-            end_seconds=None,
-            requests=(),
-        )
-        decoded = self._decode(item).video
+        decoded = self._decode(whole_video(self._videos[video])).video
         if decoded is None:
             raise RuntimeError("the benchmark's own video doesn't decode")
         return decoded.frames_THWC

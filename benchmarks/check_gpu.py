@@ -36,6 +36,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import DynamicCache
 
 from benchmarks.random_checkpoints import save_random
+from benchmarks.sample_videos import whole_video
 from sfray.config import (
     DecodeSpec,
     GenerationSpec,
@@ -52,7 +53,7 @@ from sfray.model.profile import ModelProfile
 from sfray.model.prompt_tokens import PromptTokenizer
 from sfray.model.transformers_engine import TransformersEngine
 from sfray.pooling import SlowFastPooling
-from sfray.records import DecodedItem, DecodedVideo, Generation, Request, VideoFacts, WorkItem
+from sfray.records import DecodedItem, DecodedVideo, Generation, Request, VideoFacts
 from sfray.stages.answer_prompts import AnswerPrompts
 from sfray.stages.decode_video import DecodeVideo
 
@@ -110,7 +111,7 @@ def parity(_: Path) -> list[Finding]:
     for path in sorted((PARITY / "expected").glob("*.json")):
         expected = json.loads(path.read_text())
         uri = str(PARITY / "videos" / expected["video"])
-        decoded = stage(_item(uri, ())).video
+        decoded = stage(whole_video(uri)).video
         if decoded is None:
             raise RuntimeError(f"{uri} doesn't decode")
         pixels = llava.pixels(decoded.frames_THWC).cpu().numpy().tobytes()
@@ -525,7 +526,7 @@ def _decoded(video: int, num_questions: int) -> DecodedItem:
     )
     frames_THWC = _frames(video, 336)
     return DecodedItem(
-        item=_item(f"{video}.mp4", requests),
+        item=whole_video(f"{video}.mp4", requests),
         video=DecodedVideo(
             frames_THWC=frames_THWC,
             frame_indices=np.arange(NUM_FRAMES),
@@ -535,17 +536,6 @@ def _decoded(video: int, num_questions: int) -> DecodedItem:
             reader_reason="made up",
         ),
         failure=None,
-    )
-
-
-def _item(uri: str, requests: tuple[Request, ...]) -> WorkItem:
-    return WorkItem(
-        video_id=uri,
-        video_uri=uri,
-        fetch_uri=uri,
-        start_seconds=None,
-        end_seconds=None,
-        requests=requests,
     )
 
 

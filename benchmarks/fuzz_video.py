@@ -25,8 +25,8 @@ from typing import Any
 import psutil
 
 from benchmarks.processor import processor
+from benchmarks.sample_videos import whole_video
 from sfray.config import DecodeSpec, StorageSpec, VideosSpec
-from sfray.records import WorkItem
 from sfray.stages.decode_video import DecodeVideo
 from tests.resources.video_kinds import READABLE
 
@@ -112,7 +112,7 @@ def run(num_files: int, seed: int, folder: Path) -> dict[str, Any]:
             data = bytearray(originals[names[number % len(names)]])
             path.write_bytes(damage(data, originals[chance.choice(names)], chance))
             began = time.monotonic()
-            decoded = stage(_item(path))
+            decoded = stage(whole_video(str(path)))
             slowest = max(slowest, time.monotonic() - began)
             outcome = decoded.failure.code if decoded.failure else "frames"
             outcomes[outcome] += 1
@@ -131,17 +131,6 @@ def run(num_files: int, seed: int, folder: Path) -> dict[str, Any]:
         "largest_child_bytes": peak_bytes,
         "processes_left": sum(psutil.pid_exists(pid) for pid in children),
     }
-
-
-def _item(path: Path) -> WorkItem:
-    return WorkItem(
-        video_id=path.name,
-        video_uri=str(path),
-        fetch_uri=str(path),
-        start_seconds=None,
-        end_seconds=None,
-        requests=(),
-    )
 
 
 def _resident_bytes(process: psutil.Process) -> int:

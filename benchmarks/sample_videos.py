@@ -9,8 +9,22 @@ import av
 import numpy as np
 from PIL import Image
 
+from sfray.records import Request, WorkItem
+
 SEGMENT_SECONDS = 10
 FPS = 30
+
+
+def whole_video(uri: str, requests: tuple[Request, ...] = ()) -> WorkItem:
+    """A work item of all of a file."""
+    return WorkItem(
+        video_id=uri,
+        video_uri=uri,
+        fetch_uri=uri,
+        start_seconds=None,
+        end_seconds=None,
+        requests=requests,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sample_videos import FPS, SEGMENT_SECONDS, Case, encode, repeat
+from benchmarks.sample_videos import FPS, SEGMENT_SECONDS, Case, encode, repeat, whole_video
 from sfray.config import DecodeSpec, VideosSpec
-from sfray.records import WorkItem
 from sfray.stages.decode_video import DecodeVideo
 from tests.integration.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, running_s3_server
 
@@ -54,24 +53,13 @@ def _fetched_bytes(server: S3Server, path: Path, seek: str) -> int:
     limits = DecodeSpec(timeout_seconds=900)
     stage = DecodeVideo(VideosSpec(), server.storage, limits, seek, NUM_FRAMES, IMAGE_SIZE)
     try:
-        decoded = stage(_item(f"s3://{bucket}/{path.name}"))
+        decoded = stage(whole_video(f"s3://{bucket}/{path.name}"))
     finally:
         stage.close()
         client.delete_object(Bucket=bucket, Key=path.name)
     if decoded.video is None:
         raise RuntimeError(f"the benchmark's own video doesn't decode: {decoded.failure}")
     return decoded.bytes_fetched
-
-
-def _item(uri: str) -> WorkItem:
-    return WorkItem(
-        video_id="v",
-        video_uri=uri,
-        fetch_uri=uri,
-        start_seconds=None,
-        end_seconds=None,
-        requests=(),
-    )
 
 
 def report(rows: list[dict[str, Any]]) -> str:

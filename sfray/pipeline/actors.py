@@ -6,7 +6,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 import ray
@@ -14,7 +14,6 @@ import ray
 from sfray.errors import EngineLostError, RunError
 from sfray.pipeline.logs import LogFormat, configure_logs, logged_about
 from sfray.records import (
-    FOUND_WINDOWS_SCHEMA,
     ClipWindows,
     DecodedItem,
     Outcome,
@@ -23,13 +22,13 @@ from sfray.records import (
     WorkItem,
     decoded_item_from_table,
     decoded_item_row,
-    decoded_items_schema,
     outcome_row,
-    outcomes_schema,
     work_item_from_row,
 )
 
 _ENGINE_LOST = 70
+
+Stage = TypeVar("Stage")
 
 
 class DecodeStage(Protocol):
@@ -84,21 +83,26 @@ def _logged_about(item: WorkItem) -> AbstractContextManager[None]:
     return logged_about(video_id=item.video_id, request_ids=request_ids)
 
 
-class DecodeActor:
+class _StageActor(Generic[Stage]):
+    """Makes its stage, and tables of a schema; what stops the run goes to the board."""
+
     def __init__(
         self,
-        make_stage: Callable[[], DecodeStage],
+        make_stage: Callable[[], Stage],
         board: ray.actor.ActorHandle,
-        passthrough: pa.Schema,
+        schema: pa.Schema,
         run: RunIdentity,
         log_format: LogFormat,
     ) -> None:
         configure_logs(log_format, run.run_id)
         self._board = board
-        self._schema = decoded_items_schema(passthrough)
+        self._schema = schema
+        self._run = run
         with _reporting_to(board):
             self._stage = make_stage()
 
+
+class DecodeActor(_StageActor[DecodeStage]):
     def __call__(self, batch: pa.Table) -> pa.Table:
         item = work_item_from_row(batch.to_pylist()[0])
         with _reporting_to(self._board), _logged_about(item):
@@ -106,20 +110,8 @@ class DecodeActor:
         return pa.Table.from_pylist([decoded_item_row(decoded)], schema=self._schema)
 
 
-class WindowsActor:
+class WindowsActor(_StageActor[WindowsStage]):
     """Takes clips, each a work item with one request that stands for the clip."""
-
-    def __init__(
-        self,
-        make_stage: Callable[[], WindowsStage],
-        board: ray.actor.ActorHandle,
-        run: RunIdentity,
-        log_format: LogFormat,
-    ) -> None:
-        configure_logs(log_format, run.run_id)
-        self._board = board
-        with _reporting_to(board):
-            self._stage = make_stage()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         item = work_item_from_row(batch.to_pylist()[0])
@@ -131,25 +123,10 @@ class WindowsActor:
         else:
             row["start_seconds"] = [start for start, _ in found]
             row["end_seconds"] = [end for _, end in found]
-        return pa.Table.from_pylist([row], schema=FOUND_WINDOWS_SCHEMA)
+        return pa.Table.from_pylist([row], schema=self._schema)
 
 
-class AnswerActor:
-    def __init__(
-        self,
-        make_stage: Callable[[], AnswerStage],
-        board: ray.actor.ActorHandle,
-        passthrough: pa.Schema,
-        run: RunIdentity,
-        log_format: LogFormat,
-    ) -> None:
-        configure_logs(log_format, run.run_id)
-        self._board = board
-        self._run = run
-        self._schema = outcomes_schema(passthrough)
-        with _reporting_to(board):
-            self._stage = make_stage()
-
+class AnswerActor(_StageActor[AnswerStage]):
     async def __call__(self, batch: pa.Table) -> pa.Table:
         decoded = decoded_item_from_table(batch, 0)
         try:

@@ -41,7 +41,12 @@ from sfray.pipeline.actors import (
 )
 from sfray.pipeline.cluster import NODE_GROUP_LABEL, ClusterShare
 from sfray.pipeline.logs import log_format
-from sfray.records import RunIdentity
+from sfray.records import (
+    FOUND_WINDOWS_SCHEMA,
+    RunIdentity,
+    decoded_items_schema,
+    outcomes_schema,
+)
 from sfray.storage.uris import redact_text
 from sfray.telemetry.stage_load import ANSWER_STAGE, DECODE_STAGE, StageLoad, StageState
 
@@ -271,8 +276,9 @@ def answering(
     """Decodes and answers: work items in, tables of `outcomes_schema` out."""
 
     def chain(source: ray.data.Dataset, board: ray.actor.ActorHandle) -> ray.data.Dataset:
-        arguments = (board, passthrough, run, log_format())
-        decoded = _by_decode_workers(source, DecodeActor, (stages.make_decode, *arguments), share)
+        told = (run, log_format())
+        decoding = (stages.make_decode, board, decoded_items_schema(passthrough), *told)
+        decoded = _by_decode_workers(source, DecodeActor, decoding, share)
         return decoded.map_batches(
             type(ANSWER_STAGE, (AnswerActor,), {}),
             batch_size=1,
@@ -283,7 +289,7 @@ def answering(
                 max_concurrent_calls_per_actor=ITEMS_IN_FLIGHT,
                 max_tasks_in_flight_per_actor=ITEMS_IN_FLIGHT,
             ),
-            fn_constructor_args=(stages.make_answer, *arguments),
+            fn_constructor_args=(stages.make_answer, board, outcomes_schema(passthrough), *told),
             num_cpus=share.model_cpus,
             num_gpus=share.model_gpus,
             runtime_env={"env_vars": share.model_env} if share.model_env else None,
@@ -299,7 +305,7 @@ def finding_windows(
     """Finds windows on decode workers: clips in, tables of `FOUND_WINDOWS_SCHEMA` out."""
 
     def chain(source: ray.data.Dataset, board: ray.actor.ActorHandle) -> ray.data.Dataset:
-        arguments = (make_stage, board, run, log_format())
+        arguments = (make_stage, board, FOUND_WINDOWS_SCHEMA, run, log_format())
         return _by_decode_workers(source, WindowsActor, arguments, share)
 
     return chain

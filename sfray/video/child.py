@@ -91,7 +91,7 @@ class _Child:
         from sfray.video.pyav_reader import ClipRequest
         from sfray.video.reading import read_clip
 
-        clip = ClipRequest(**request["clip"])
+        clip = ClipRequest(**(request["clip"] | _limits(request)))
         shape = (clip.num_frames, clip.image_size, clip.image_size, 3)
         frames_THWC = np.frombuffer(self._frames, dtype=np.uint8, count=int(np.prod(shape)))
         return read_clip(

@@ -76,6 +76,29 @@ class Clip:
     num_damaged: int
 
 
+class FrameTimes:
+    """The times of frames as a decoder puts them out."""
+
+    def __init__(self) -> None:
+        self._pts_seconds: list[float | None] = []
+        self._last_frame_seconds: float | None = None
+
+    def add(self, frame: av.VideoFrame, time_base: float) -> None:
+        """Adds the next frame."""
+        self._pts_seconds.append(None if frame.pts is None else frame.pts * time_base)
+        self._last_frame_seconds = (frame.duration or 0) * time_base
+
+    @property
+    def last_seconds(self) -> float | None:
+        """When the last frame was shown, from the first one on; None where timestamps lack."""
+        first, last = self._pts_seconds[0], self._pts_seconds[-1]
+        return None if first is None or last is None else last - first
+
+    def timeline(self, fps: float | None) -> Timeline:
+        """Of all frames that were added."""
+        return Timeline.of(self._pts_seconds, fps, self._last_frame_seconds)
+
+
 class _Pass:
     """What one pass through a file gave: the times of all frames, and those that were wanted."""
 
@@ -84,8 +107,7 @@ class _Pass:
         self._request = request
         self._convert = RgbConverter(request.max_frame_pixels)
         self._first: av.VideoFrame | None = None
-        self._pts_seconds: list[float | None] = []
-        self._last_frame_seconds: float | None = None
+        self._times = FrameTimes()
         self._damaged: set[int] = set()
         self.frames: dict[int, np.ndarray] = {}
 
@@ -98,8 +120,7 @@ class _Pass:
     def add(self, index: int, frame: av.VideoFrame, time_base: float) -> None:
         if self._first is None:
             self._first = frame
-        self._pts_seconds.append(None if frame.pts is None else frame.pts * time_base)
-        self._last_frame_seconds = (frame.duration or 0) * time_base
+        self._times.add(frame, time_base)
         if index in self._wanted:
             self.frames[index] = squash(self._convert(frame), self._request.image_size)
             if frame.is_corrupt:
@@ -107,7 +128,7 @@ class _Pass:
 
     def timeline(self, fps: float | None) -> Timeline:
         """Of all frames that were added."""
-        return Timeline.of(self._pts_seconds, fps, self._last_frame_seconds)
+        return self._times.timeline(fps)
 
     def clip(self, indices: np.ndarray, timeline: Timeline, stream: StreamFacts) -> Clip:
         missing = [index for index in indices.tolist() if index not in self.frames]
@@ -228,13 +249,11 @@ class PyavReader:
 
 def prove_timeline(opener: Opener) -> Timeline:
     """The exact timeline of a file, by decoding all of its frames."""
-    pts_seconds: list[float | None] = []
-    last_frame_seconds = 0.0
+    times = FrameTimes()
     with opener() as video:
         for frame in decoded_frames(video):
-            pts_seconds.append(None if frame.pts is None else frame.pts * video.time_base)
-            last_frame_seconds = (frame.duration or 0) * video.time_base
-        return Timeline.of(pts_seconds, video.facts.fps, last_frame_seconds)
+            times.add(frame, video.time_base)
+        return times.timeline(video.facts.fps)
 
 
 def decoded_frames(video: OpenVideo) -> Frames:

@@ -146,8 +146,6 @@ class Sandbox:
             "num_frames": num_frames,
             "image_size": image_size,
             "seek": seek,
-            "max_frame_pixels": self._decode.max_frame_pixels,
-            "max_frames": self._decode.max_frames,
         }
         told = self._run(
             source,

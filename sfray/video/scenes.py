@@ -7,7 +7,7 @@ import numpy as np
 from scenedetect import AdaptiveDetector, FrameTimecode
 
 from sfray.video.container import Opener
-from sfray.video.pyav_reader import decoded_frames
+from sfray.video.pyav_reader import FrameTimes, decoded_frames
 from sfray.video.timeline import DEFAULT_FPS, Timeline
 
 # Detection looks at frames of about this width, as PySceneDetect itself does.
@@ -31,18 +31,14 @@ def detect_cuts(
     end = np.inf if end_seconds is None else end_seconds
     # Its own least length counts frames; what is too short is merged by time, by the caller.
     detector = AdaptiveDetector(min_scene_len=0)
-    pts_seconds: list[float | None] = []
-    last_frame_seconds = 0.0
+    times = FrameTimes()
     cuts: list[int] = []
     size: tuple[int, int] | None = None
     with opener() as video:
         fps = video.facts.fps or DEFAULT_FPS
         for index, frame in enumerate(decoded_frames(video)):
-            pts = None if frame.pts is None else frame.pts * video.time_base
-            pts_seconds.append(pts)
-            last_frame_seconds = (frame.duration or 0) * video.time_base
-            first = pts_seconds[0]
-            shown = index / fps if pts is None or first is None else pts - first
+            times.add(frame, video.time_base)
+            shown = index / fps if times.last_seconds is None else times.last_seconds
             if not start <= shown < end:
                 continue
             # All of one size, whatever a video does in its middle.
@@ -50,7 +46,7 @@ def detect_cuts(
             image = frame.reformat(*size, format="bgr24", interpolation="AREA").to_ndarray()
             found = detector.process_frame(FrameTimecode(index, fps), image)
             cuts += [cut.frame_num for cut in found]
-        timeline = Timeline.of(pts_seconds, fps, last_frame_seconds)
+        timeline = times.timeline(fps)
     return timeline, timeline.pts_seconds[cuts].tolist()
 
 
