@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from sfray.records import Request, WorkItem
+from tests.resources.scheduling import kept_scheduling
 
 SEGMENT_SECONDS = 10
 FPS = 30
@@ -78,7 +79,7 @@ def encode(case: Case, path: Path) -> None:
     texture = np.random.default_rng(0).integers(0, 255, (height // 8, width // 8 + 64, 3))
     wide = Image.fromarray(texture.astype(np.uint8)).resize((width + 512, height))
     picture_HWC = np.asarray(wide)
-    with av.open(str(path), "w") as container:
+    with kept_scheduling(), av.open(str(path), "w") as container:
         stream = container.add_stream(case.codec, rate=FPS, options=quick.get(case.codec, {}))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.gop_size = case.gop

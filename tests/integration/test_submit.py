@@ -14,10 +14,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +42,7 @@ pytestmark = pytest.mark.timeout(1500)
 PATIENCE_SECONDS = 600
 
 NUM_VIDEOS = 3
-NUM_COPIES = 12
+NUM_COPIES = 4
 MARK = "SFRAY_TEST_CLUSTER"
 SECRET = "no-secret-but-must-not-be-shown"  # noqa: S105 - a word to look for
 
@@ -140,18 +143,51 @@ def end_marked(mark: str) -> None:
     psutil.wait_procs(found, timeout=30)
 
 
-@pytest.fixture(scope="module")
-def long_job(newcomer: Newcomer) -> Path:
-    """A job that takes long enough to be stopped: the sample's questions on many more videos."""
+@dataclass(frozen=True, slots=True)
+class HeldVideos:
+    """A web server's address; it gives no video before `opened` is set."""
+
+    url: str
+    opened: threading.Event
+
+
+@pytest.fixture
+def held_videos(newcomer: Newcomer) -> Iterator[HeldVideos]:
+    opened = threading.Event()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            opened.wait(PATIENCE_SECONDS)
+            # The workers of a stopped job no longer wait.
+            with contextlib.suppress(ConnectionError):
+                super().do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = partial(Handler, directory=str(newcomer.folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield HeldVideos(f"http://127.0.0.1:{server.server_port}", opened)
+        opened.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def long_job(newcomer: Newcomer, held_videos: HeldVideos) -> Path:
+    """A job that doesn't end before it is stopped: its last videos are held back until then."""
     rows = pq.read_table(newcomer.folder / "demo-output/videos/qa.parquet").to_pylist()
+    places = [str(newcomer.folder)] * (NUM_COPIES - 1) + [held_videos.url]
     manifest = [
         {
             **row,
-            "video_uri": str(newcomer.folder / row["video_uri"]),
+            "video_uri": f"{place}/{row['video_uri']}",
             "video_id": f"{copy}-{row['video_id']}",
             "question_id": f"{copy}-{row['question_id']}",
         }
-        for copy in range(NUM_COPIES)
+        for copy, place in enumerate(places)
         for row in rows
     ]
     pq.write_table(pa.Table.from_pylist(manifest), newcomer.folder / "long.parquet")
@@ -159,6 +195,7 @@ def long_job(newcomer: Newcomer) -> Path:
         "name": "long",
         "manifest": {"uri": str(newcomer.folder / "long.parquet")},
         "task": "qa",
+        "videos": {"allowed_schemes": ["file", "http"], "allowed_hosts": ["127.0.0.1"]},
         "model": {"id": "demo"},
         "generation": {"max_new_tokens": 32},
         "output": {"uri": str(newcomer.folder / "long"), "flush_rows": 1},
@@ -216,7 +253,7 @@ def test_without_the_token_all_is_refused_in_one_sentence(
 
 
 def test_a_stopped_job_goes_on_when_it_is_submitted_again_by_rays_own_command(
-    newcomer: Newcomer, long_job: Path
+    newcomer: Newcomer, long_job: Path, held_videos: HeldVideos
 ) -> None:
     output = newcomer.folder / "long"
     sent = newcomer.sfray("submit", str(long_job), "--shared-paths", AWS_SECRET_ACCESS_KEY=SECRET)
@@ -237,6 +274,7 @@ def test_a_stopped_job_goes_on_when_it_is_submitted_again_by_rays_own_command(
     assert 0 < len(before) == summary["num_answers"] < num_requests
     assert_nothing_secret_is_shown(newcomer, submission_id)
 
+    held_videos.opened.set()
     shutil.copytree(ROOT / "jobs", newcomer.folder / "checkout/jobs")
     shutil.copy(long_job, newcomer.folder / "checkout")
     ray = str(Path(sys.executable).with_name("ray"))

@@ -18,6 +18,8 @@ import numpy as np
 from av.stream import Disposition
 from av.video.frame import PictureType
 
+from tests.resources.scheduling import kept_scheduling
+
 WIDTH, HEIGHT = 128, 96
 BITS = 8
 
@@ -87,9 +89,8 @@ class Kind:
     def write(self, folder: Path) -> Path:
         """Writes the file and returns its path."""
         path = folder / f"{self.name}.{self.suffix}"
-        with av.open(
-            str(path), "w", format=self.container, options=self.container_options
-        ) as container:
+        opened = av.open(str(path), "w", format=self.container, options=self.container_options)
+        with kept_scheduling(), opened as container:
             other = self._other_stream(container) if self.other_stream_first else None
             stream = self._stream(container)
             if other:

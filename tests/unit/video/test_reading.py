@@ -80,6 +80,12 @@ def test_there_are_many_kinds() -> None:
     assert len(set(kinds)) == len(kinds) >= 80
 
 
+def test_writing_leaves_the_scheduling_of_this_process_as_it_was(tmp_path: Path) -> None:
+    before = os.sched_getscheduler(0)
+    next(kind for kind in READABLE if kind.codec == "libsvtav1").write(tmp_path)
+    assert os.sched_getscheduler(0) == before
+
+
 @by_name(READABLE)
 def test_every_frame_is_in_its_place(kind: Kind, written: Callable[[Kind], Path]) -> None:
     told, numbers = read(written(kind))
