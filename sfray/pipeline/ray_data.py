@@ -21,11 +21,6 @@ from ray.core.generated.gcs_pb2 import ActorTableData
 from ray.data import ActorPoolStrategy, DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
-from ray.data._internal.logical.interfaces import LogicalPlan
-from ray.data._internal.logical.operators import FromBlocks
-from ray.data._internal.stats import DatasetStats
-from ray.data.block import BlockMetadataWithSchema
-from ray.data.dataset import MaterializedDataset
 from ray.util.annotations import RayDeprecationWarning
 
 from sfray import errors
@@ -39,6 +34,7 @@ from sfray.pipeline.actors import (
     WindowsActor,
     WindowsStage,
 )
+from sfray.pipeline.block_feed import feed
 from sfray.pipeline.cluster import NODE_GROUP_LABEL, ClusterShare
 from sfray.pipeline.logs import log_format
 from sfray.records import (
@@ -56,6 +52,8 @@ _MAX_ACTOR_RESTARTS = 3
 _MAX_TASK_RETRIES = 1
 # Small blocks, so that a decoded video moves on at once instead of waiting for its neighbours.
 _TARGET_BLOCK_BYTES = 2**20
+# Of blocks that wait to be decoded: enough for a pool that grows, and few in memory.
+_QUEUED_BLOCKS_PER_WORKER = 8
 _DEAD = ActorTableData.ActorState.DEAD
 _STREAM_KEY = "sfray_stream"
 _LOST_BLOCKS_TOLD = 5
@@ -72,7 +70,7 @@ class Chain(Protocol):
     """Leads work items through actors, which report what stops the run to a board."""
 
     def __call__(
-        self, source: ray.data.Dataset, board: ray.actor.ActorHandle
+        self, blocks: Iterable[pa.Table], board: ray.actor.ActorHandle
     ) -> ray.data.Dataset: ...
 
 
@@ -101,7 +99,7 @@ class StageStream:
         with DataContext.current(context), warnings.catch_warnings():
             # Until 2.64 this is the way to say how often an actor restarts; the version is pinned.
             warnings.simplefilter("ignore", RayDeprecationWarning)
-            self._dataset = chain(_source(blocks), self._board)
+            self._dataset = chain(blocks, self._board)
         self._thread = threading.Thread(target=self._read, args=(context,), daemon=True)
         self._thread.start()
 
@@ -275,10 +273,10 @@ def answering(
 ) -> Chain:
     """Decodes and answers: work items in, tables of `outcomes_schema` out."""
 
-    def chain(source: ray.data.Dataset, board: ray.actor.ActorHandle) -> ray.data.Dataset:
+    def chain(blocks: Iterable[pa.Table], board: ray.actor.ActorHandle) -> ray.data.Dataset:
         told = (run, log_format())
         decoding = (stages.make_decode, board, decoded_items_schema(passthrough), *told)
-        decoded = _by_decode_workers(source, DecodeActor, decoding, share)
+        decoded = _by_decode_workers(blocks, DecodeActor, decoding, share)
         return decoded.map_batches(
             type(ANSWER_STAGE, (AnswerActor,), {}),
             batch_size=1,
@@ -304,18 +302,18 @@ def finding_windows(
 ) -> Chain:
     """Finds windows on decode workers: clips in, tables of `FOUND_WINDOWS_SCHEMA` out."""
 
-    def chain(source: ray.data.Dataset, board: ray.actor.ActorHandle) -> ray.data.Dataset:
+    def chain(blocks: Iterable[pa.Table], board: ray.actor.ActorHandle) -> ray.data.Dataset:
         arguments = (make_stage, board, FOUND_WINDOWS_SCHEMA, run, log_format())
-        return _by_decode_workers(source, WindowsActor, arguments, share)
+        return _by_decode_workers(blocks, WindowsActor, arguments, share)
 
     return chain
 
 
 def _by_decode_workers(
-    source: ray.data.Dataset, actor: type, arguments: tuple[Any, ...], share: ClusterShare
+    blocks: Iterable[pa.Table], actor: type, arguments: tuple[Any, ...], share: ClusterShare
 ) -> ray.data.Dataset:
     group = share.decode_node_group
-    return source.map_batches(
+    return feed(blocks, _QUEUED_BLOCKS_PER_WORKER * share.decode_actors[1]).map_batches(
         type(DECODE_STAGE, (actor,), {}),
         batch_size=1,
         batch_format="pyarrow",
@@ -325,19 +323,6 @@ def _by_decode_workers(
         label_selector={NODE_GROUP_LABEL: group} if group else None,
         ray_remote_args_fn=_finite_restarts,
     )
-
-
-def _source(blocks: Iterable[pa.Table]) -> ray.data.Dataset:
-    """What `ray.data.from_blocks` makes, with one block at a time in this process's memory;
-    `from_arrow` would start a task for each besides (internal paths of Ray Data, kept here)."""
-    refs, metadata = [], []
-    for block in blocks:
-        refs.append(ray.put(block))
-        metadata.append(BlockMetadataWithSchema.from_block(block))
-    stats = DatasetStats(metadata={"FromBlocks": metadata}, parent=None)
-    context = DataContext.get_current().copy()
-    plan = LogicalPlan(FromBlocks(refs, metadata), context)
-    return MaterializedDataset(plan, context, stats)
 
 
 def _finite_restarts() -> dict[str, int]:

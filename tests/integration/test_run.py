@@ -23,7 +23,7 @@ from sfray.errors import CheckpointError, OutputInUseError, TooManyErrorsError
 from sfray.pipeline.cluster import cluster_share
 from sfray.pipeline.logs import LogFormat, configure_logs
 from sfray.pipeline.plan import make_plan
-from sfray.pipeline.ray_data import StageStream, answering
+from sfray.pipeline.ray_data import EndOfStream, StageStream, answering
 from sfray.pipeline.run import run_job
 from sfray.pipeline.summary import RunSummary
 from sfray.pipeline.work_items import work_item_blocks
@@ -221,6 +221,33 @@ def test_stages_that_have_hardly_begun_end_without_an_answer(tmp_path: Path) -> 
         StageLoad(),
     )
     stream.close()
+
+
+def test_blocks_are_made_as_the_stages_take_them(tmp_path: Path) -> None:
+    plan = make_plan(job(tmp_path, num_videos=200))
+    passthrough = plan.requests.passthrough
+    made = 0
+
+    def blocks() -> Iterator[pa.Table]:
+        nonlocal made
+        for block in work_item_blocks(plan.requests.table, passthrough, 1, attempt=1):
+            made += 1
+            yield block
+
+    stages = Script(folder=tmp_path).stages()
+    share = cluster_share(plan.spec.resources)
+    stream = StageStream(blocks(), answering(stages, share, plan.run, passthrough), StageLoad())
+    num_outcomes = 0
+    try:
+        while True:
+            outcomes = stream.poll(timeout_seconds=1)
+            if outcomes is not None and num_outcomes == 0:
+                assert made < 100
+            num_outcomes += 0 if outcomes is None else outcomes.num_rows
+    except EndOfStream:
+        assert (made, num_outcomes) == (200, plan.requests.table.num_rows)
+    finally:
+        stream.close()
 
 
 def test_an_output_has_one_writer(tmp_path: Path) -> None:
