@@ -9,6 +9,8 @@ from __future__ import annotations
 import ipaddress
 import socket
 import tempfile
+import time
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import IO
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
@@ -31,6 +33,8 @@ from sfray.storage.remote import (
 _MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _CHUNK_BYTES = 2**20
+# An answer that comes slower than this is given up: drop by drop, it would hold a worker for days.
+_MIN_BYTES_PER_SECOND = 2**10
 
 _RETRIES = urllib3.Retry(
     total=4,
@@ -97,8 +101,7 @@ class WebFile:
     def _body(self, answer: urllib3.BaseHTTPResponse, offset: int, length: int) -> bytes:
         match answer.status:
             case 206:
-                data = answer.read()
-                self.bytes_fetched += len(data)
+                data = b"".join(self._chunks(answer))
                 told = answer.headers.get("Content-Range", "")
                 total = told.rpartition("/")[2]
                 if not told.startswith(f"bytes {offset}-") or not total.isdigit():
@@ -124,9 +127,8 @@ class WebFile:
         num_bytes = 0
         with scratch_space():
             whole = self._whole = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
-            for chunk in answer.stream(_CHUNK_BYTES):
+            for chunk in self._chunks(answer):
                 num_bytes += len(chunk)
-                self.bytes_fetched += len(chunk)
                 if num_bytes > limit:
                     raise RequestError(
                         "file_too_large",
@@ -137,6 +139,21 @@ class WebFile:
         told = answer.headers.get("Content-Length", "")
         if told.isdigit() and not answer.headers.get("Content-Encoding") and int(told) != num_bytes:
             raise ShortReadError
+
+    def _chunks(self, answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+        """The body as it comes."""
+        began, num_bytes = time.monotonic(), 0
+        while chunk := answer.read1(_CHUNK_BYTES):
+            self.bytes_fetched += len(chunk)
+            num_bytes += len(chunk)
+            yield chunk
+            seconds = time.monotonic() - began
+            if seconds > READ_SECONDS + num_bytes / _MIN_BYTES_PER_SECOND:
+                raise RequestError(
+                    "fetch_failed",
+                    f"the server {urlsplit(self._uri).hostname} gave {num_bytes} bytes in "
+                    f"{seconds:.0f} s",
+                )
 
     def _follow(
         self, headers: dict[str, str]

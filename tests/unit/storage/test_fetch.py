@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -115,6 +117,8 @@ class Web:
     # Statuses to answer with before all is well; 0 cuts the connection in mid-body.
     trouble: list[int] = field(default_factory=list)
     redirects: dict[str, str] = field(default_factory=dict)
+    # Between one byte and the next.
+    pause_seconds: float = 0
 
 
 @pytest.fixture
@@ -155,7 +159,13 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
             etag = web.etags.pop(0) if len(web.etags) > 1 else web.etags[0]
             self.send_header("ETag", etag)
             self.end_headers()
-            self.wfile.write(part[: len(part) // 2] if cut else part)
+            if not web.pause_seconds:
+                self.wfile.write(part[: len(part) // 2] if cut else part)
+                return
+            with suppress(ConnectionError):
+                for byte in part:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(web.pause_seconds)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -167,6 +177,16 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
         yield web
         server.shutdown()
         thread.join()
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_server_that_drips_is_given_up(
+    web: Web, ranges: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_file, "READ_SECONDS", 0.1)
+    web.ranges, web.pause_seconds = ranges, 0.01
+    assert code_of(web_fetcher(), f"{web.url}/v.mp4?{SECRET}") == "fetch_failed"
+    assert len(web.asked) == 1
 
 
 def test_a_small_file_comes_whole_in_one_request(web: Web) -> None:
