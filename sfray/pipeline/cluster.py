@@ -72,9 +72,13 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def _connect(address: str | None) -> None:
-    if address is None and not os.environ.get("RAY_ADDRESS") and (gone := _left_behind()):
-        logger.info("the Ray cluster at %s is gone: a local one is started", gone)
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address is None and (last := read_ray_address()) and not _listens(last):
+        # The file that holds it outlives a killed cluster.
+        logger.info("the Ray cluster at %s is gone: a local one is started", last)
         address = "local"
+    elif address is not None and not _listens(address):
+        raise ClusterError(f"no Ray cluster at {address!r}: nobody listens there")
     # Ray's native log repeats on the terminal what its files hold.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
@@ -89,18 +93,17 @@ def _connect(address: str | None) -> None:
         raise ClusterError(f"no Ray cluster at {address!r}: {error}") from error
 
 
-def _left_behind() -> str | None:
-    """The address of this machine's last `ray start`, if nothing listens there any more: the file
-    that holds it outlives a killed cluster, and Ray would wait for it for minutes."""
-    address = read_ray_address()
-    if address is None:
-        return None
-    host, _, port = address.rpartition(":")
+def _listens(address: str) -> bool:
+    """Whether somebody listens at HOST:PORT, where Ray itself would wait for minutes; True of
+    addresses of another form, which are Ray's to judge."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        return True
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except (OSError, ValueError):
-        return address
-    return None
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def cluster_share(resources: ResourcesSpec) -> ClusterShare:

@@ -121,11 +121,14 @@ def test_a_cluster_that_is_gone_is_not_waited_for(monkeypatch: pytest.MonkeyPatc
         address = f"127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setattr(cluster, "read_ray_address", lambda: address)
         join(None)  # it listens: Ray finds it by itself
+        join(address)
     join(None)  # nobody listens any more
-    join(address)  # whoever names it means it
+    for named in (address, f"ray://{address}"):
+        with pytest.raises(ClusterError, match="nobody listens there"):
+            join(named)
     monkeypatch.setattr(cluster, "read_ray_address", lambda: None)
     join(None)
-    assert joined == [None, "local", address, None]
+    assert joined == [None, address, "local", None]
 
 
 def join(address: str | None) -> None:
