@@ -151,7 +151,9 @@ class TransformersEngine:
             numbers = job.waiting[:room]
             out_of_memory = None
             try:
-                self._under_way.append(self._begin(job, numbers))
+                rows = self._begin(job, numbers)
+                self._under_way.append(rows)
+                self._keep_finished(rows)  # their slots are for what comes next in this turn
             except torch.OutOfMemoryError as error:
                 out_of_memory = first_line(error)
             except RuntimeError as error:

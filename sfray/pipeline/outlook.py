@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +14,7 @@ from sfray.config import JobSpec
 from sfray.model.memory import GIB, InFlight, memory_need
 from sfray.pipeline.plan import JobPlan, make_plan, prompt_tokenizer
 from sfray.pipeline.windows import clips_of, uncut_requests, with_windows
-from sfray.pipeline.work_items import clip_starts
+from sfray.pipeline.work_items import clip_starts, without
 from sfray.storage.folders import open_folder
 from sfray.storage.partitioning import check_output
 from sfray.storage.read_results import read_progress
@@ -31,8 +31,8 @@ class Outlook:
     """What a job would do now; `to_do` are its requests, those of a clip together.
 
     `num_prompt_tokens` is the longest of the measured prompts, text only; None where the model's
-    tokenizer isn't on this machine. `num_uncut` are clips whose windows no run has found yet; None
-    where clips stay whole.
+    tokenizer isn't on this machine. `num_uncut` are clips to do whose windows no run has found yet;
+    None where clips stay whole.
     """
 
     plan: JobPlan
@@ -116,13 +116,20 @@ def outlook(spec: JobSpec, limit: int | None = None) -> Outlook:
     plan = make_plan(spec, limit)
     output, storage = plan.spec.output, plan.spec.storage
     check_output(open_folder(output.uri, storage), output.part)
-    plan, num_uncut = _as_cut(plan)
-    requests = plan.requests
     progress = read_progress(output.log_uri, storage)
-    ids = requests.table["request_id"]
-    answered = pc.is_in(ids, value_set=progress.answered_ids)
     failures = progress.latest_failures
     for_good = failures.filter(pc.invert(failures["transient"]))["request_id"]
+    num_uncut = None
+    if (how := plan.spec.sampling.windows) is not None:
+        windows = run_windows(open_folder(output.log_uri, storage))
+        uncut = without(without(uncut_requests(plan, windows), progress.answered_ids), for_good)
+        num_uncut = clips_of(uncut, how).num_rows
+        plan = with_windows(plan, windows)
+        if limit is not None:
+            plan = replace(plan, requests=plan.requests.first(limit))
+    requests = plan.requests
+    ids = requests.table["request_id"]
+    answered = pc.is_in(ids, value_set=progress.answered_ids)
     failed = pc.and_not(pc.is_in(ids, value_set=for_good), answered)
     to_do = requests.table.filter(pc.invert(pc.or_(answered, failed)))
     return Outlook(
@@ -142,16 +149,6 @@ def outlook(spec: JobSpec, limit: int | None = None) -> Outlook:
         num_prompt_tokens=_longest_prompt(plan),
         max_positions=plan.profile.max_position_embeddings,
     )
-
-
-def _as_cut(plan: JobPlan) -> tuple[JobPlan, int | None]:
-    """The plan with the windows that are known, and how many clips' are not; None where clips
-    stay whole."""
-    if (how := plan.spec.sampling.windows) is None:
-        return plan, None
-    windows = run_windows(open_folder(plan.spec.output.log_uri, plan.spec.storage))
-    num_uncut = clips_of(uncut_requests(plan, windows), how).num_rows
-    return with_windows(plan, windows), num_uncut
 
 
 def _problems(failures: pa.Table) -> dict[str, tuple[int, str]]:

@@ -264,7 +264,8 @@ def row_failure(
         "prompt": row.get("prompt") or row.get("question") or "",
         "options": row.get("options"),
         "reference_answer": row.get("reference_answer") or row.get("answer"),
-        "fingerprint": row.get("fingerprint") or run.fingerprint,
+        "fingerprint": row.get("fingerprint")
+        or run.prompt_fingerprints.get(prompt_id, run.fingerprint),
         "stage": failure.stage,
         "code": failure.code,
         "message": failure.message,

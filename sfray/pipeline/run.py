@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -163,6 +164,8 @@ class _Run:
         ]
         # Tried alone, but without an outcome: the driver was lost with them.
         self._lone_attempts = without(log.lone_attempts(), retry)
+        self._retried_ids = set() if retry is None else set(retry.to_pylist())
+        self._started = time.monotonic()
         self._failures_told: Counter[str] = Counter()
         self._metrics: RunMetrics | None = None
         self._display: Display | None = None
@@ -229,7 +232,7 @@ class _Run:
             self._pending, passthrough, self._lone_attempts, self._log, self, stop
         )
         if uncut.num_rows:
-            self._rounds.take(uncut)
+            self._rounds.take(only(uncut, self._rounds.open_ids))
         with make_display(console) as self._display:
             self._metrics = RunMetrics(self._plan.spec.name, run.run_id)
             try:
@@ -258,15 +261,23 @@ class _Run:
         if not uncut.num_rows:
             return nothing
         clips = clips_of(uncut, how)
+        again = only(uncut, self._retried_ids)
+        attempts = without(self._lone_attempts, clips_of(again, how)["request_id"])
         search = WindowSearch(self._log, clips.num_rows)
         load = StageLoad()
-        Rounds(clips, passthrough, self._lone_attempts, self._log, search, stop).run(
+        Rounds(clips, passthrough, attempts, self._log, search, stop).run(
             lambda blocks, share: StageStream(
                 blocks, finding_windows(make_stage, share, self._plan.run), load
             ),
             find_share,
         )
-        self._cut(pa.concat_tables([known, search.windows]))
+        windows = pa.concat_tables([known, search.windows])
+        # What failed for good with the whole clip is asked of its first window under the same id.
+        still_uncut = ids_of(uncut_requests(self._of_clips, windows))
+        cut_now = ids_of(uncut_requests(self._of_clips, known)) - still_uncut
+        kept = [one for one in self._for_good.to_pylist() if one not in cut_now]
+        self._for_good = pa.chunked_array([kept], pa.string())
+        self._cut(windows)
         failures = [search.failures.get(clip_id) for clip_id in clips["request_id"].to_pylist()]
         return self._failed(uncut, failures, attempt=1)
 
@@ -373,7 +384,7 @@ class _Run:
             failures_by_code=dict(counters.failures_by_code),
             failure_ratio=ratio,
             max_failure_ratio=limit,
-            seconds=counters.seconds,
+            seconds=time.monotonic() - self._started,
             seconds_to_first=counters.seconds_to_first,
             fetch_seconds=counters.fetch_seconds,
             decode_seconds=counters.decode_seconds,

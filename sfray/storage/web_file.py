@@ -32,6 +32,8 @@ from sfray.storage.remote import (
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
+_GONE = (401, 403, 404, 410)
+_BUSY = (429, 500, 502, 503, 504)
 _CHUNK_BYTES = 2**20
 # An answer that comes slower than this is given up: drop by drop, it would hold a worker for days.
 _MIN_BYTES_PER_SECOND = 2**10
@@ -39,11 +41,9 @@ _MIN_BYTES_PER_SECOND = 2**10
 _RETRIES = urllib3.Retry(
     total=4,
     redirect=False,
-    status_forcelist=(429, 500, 502, 503, 504),
     backoff_factor=0.2,
     backoff_max=8,
     backoff_jitter=0.2,
-    raise_on_status=False,
     respect_retry_after_header=False,  # a server may ask for hours
 )
 _TIMEOUT = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
@@ -54,7 +54,7 @@ class WebFile:
 
     def __init__(self, uri: str, videos: VideosSpec) -> None:
         self._videos = videos
-        self._uri = uri
+        self._origin = self._uri = uri
         self._whole: IO[bytes] | None = None
         self.bytes_fetched = 0
         answer, self._first = self._get(0, FIRST_BYTES)
@@ -87,12 +87,11 @@ class WebFile:
             try:
                 return answer, self._body(answer, offset, length)
             finally:
-                answer.release_conn()
-                pool.close()
+                _drop(answer, pool)
 
         try:
-            return with_retries(attempt, _breaks_off)
-        except (urllib3.exceptions.HTTPError, ShortReadError, OSError) as error:
+            return with_retries(attempt, _passes)
+        except (urllib3.exceptions.HTTPError, _BusyError, ShortReadError, OSError) as error:
             host = urlsplit(self._uri).hostname
             raise RequestError(
                 "fetch_failed", f"the server {host} did not deliver the file: {_reason(error)}"
@@ -101,14 +100,18 @@ class WebFile:
     def _body(self, answer: urllib3.BaseHTTPResponse, offset: int, length: int) -> bytes:
         match answer.status:
             case 206:
-                data = b"".join(self._chunks(answer))
+                data = bytearray()
+                for chunk in self._chunks(answer):
+                    data += chunk
+                    if len(data) > length:
+                        raise RequestError("fetch_failed", "the server gave more than was asked")
                 told = answer.headers.get("Content-Range", "")
                 total = told.rpartition("/")[2]
                 if not told.startswith(f"bytes {offset}-") or not total.isdigit():
                     raise RequestError("fetch_failed", "the server gave another range")
                 if len(data) != min(length, int(total) - offset):
                     raise ShortReadError
-                return data
+                return bytes(data)
             case 200:
                 if offset:
                     raise video_changed()  # it gave ranges before
@@ -120,6 +123,8 @@ class WebFile:
                 raise RequestError("not_found", f"the server answered {answer.status}")
             case 401 | 403 | 407 | 451:
                 raise RequestError("access_denied", f"the server answered {answer.status}")
+        if answer.status in _BUSY:
+            raise _BusyError(f"it answered {answer.status}")
         raise RequestError("fetch_failed", f"the server answered {answer.status}")
 
     def _keep_whole(self, answer: urllib3.BaseHTTPResponse) -> None:
@@ -159,15 +164,24 @@ class WebFile:
         self, headers: dict[str, str]
     ) -> tuple[urllib3.BaseHTTPResponse, urllib3.HTTPConnectionPool]:
         """The answer at the end of all redirects; where it came from is kept for next time."""
+        known = self._uri
         for _ in range(_MAX_REDIRECTS + 1):
             answer, pool = _request(urlsplit(self._uri), headers, self._videos)
             location = answer.headers.get("Location")
-            if answer.status not in _REDIRECTS or not location:
+            if answer.status in _REDIRECTS and location:
+                self._uri = urljoin(self._uri, location)
+            elif answer.status in _GONE and self._uri == known != self._origin:
+                self._uri = self._origin  # what it led to was good for a while only
+            else:
                 return answer, pool
-            answer.drain_conn()
-            pool.close()
-            self._uri = urljoin(self._uri, location)
+            _drop(answer, pool)
         raise RequestError("fetch_failed", f"more than {_MAX_REDIRECTS} redirects")
+
+
+def _drop(answer: urllib3.BaseHTTPResponse, pool: urllib3.HTTPConnectionPool) -> None:
+    """Ends a connection, with whatever has not been read of the answer."""
+    answer.close()
+    pool.close()
 
 
 def _request(
@@ -253,13 +267,18 @@ def _validators(answer: urllib3.BaseHTTPResponse) -> tuple[str | None, ...]:
     return answer.headers.get("ETag"), answer.headers.get("Last-Modified"), total
 
 
-def _breaks_off(error: BaseException) -> bool:
-    """Whether an answer broke off in the middle: urllib3 retries requests only."""
+class _BusyError(Exception):
+    """The server can't answer now."""
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether it may go better next time; urllib3 itself retries what has no answer at all."""
     passing = (
         urllib3.exceptions.ProtocolError,
         urllib3.exceptions.IncompleteRead,
         urllib3.exceptions.ReadTimeoutError,
         ShortReadError,
+        _BusyError,
     )
     return isinstance(error, passing)
 
@@ -267,6 +286,8 @@ def _breaks_off(error: BaseException) -> bool:
 def _reason(error: Exception) -> str:
     if isinstance(error, ShortReadError):
         return "the connection broke off"
+    if isinstance(error, _BusyError):
+        return str(error)
     if isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason is not None:
         return type(error.reason).__name__  # its text holds the path and its query
     return explain(error) if isinstance(error, OSError) else type(error).__name__

@@ -167,6 +167,17 @@ def test_what_can_not_be_cut_fails_and_is_cut_later(tmp_path: Path) -> None:
     assert complete(spec)
 
 
+def test_what_failed_for_good_is_cut_once_another_prompt_finds_windows(tmp_path: Path) -> None:
+    """The file was repaired meanwhile."""
+    first = {"prompt_id": "what", "text": "what is there"}
+    run(job(tmp_path, TENS, rows("a"), prompts=[first]), FakeWindows(tmp_path, broken=("a",)))
+    spec = job(tmp_path, TENS, rows("a"))
+    assert asked(spec) == [("a", None, None, "not_a_video")]
+    run(spec, FakeWindows(tmp_path))
+    assert asked(spec) == all_windows("a")
+    assert complete(spec)
+
+
 def test_windows_are_found_once(tmp_path: Path) -> None:
     """Not by a later night, another prompt or model, nor after a copy."""
     spec = job(tmp_path, TENS, rows("a", "b"))
@@ -200,6 +211,14 @@ def test_a_search_that_kills_its_worker_costs_its_own_video(tmp_path: Path) -> N
     run(spec, FakeWindows(tmp_path, kill=("b",)))
     assert asked(spec) == all_windows("a") + [("b", None, None, "worker_lost")] * 2
     assert complete(spec)
+    # Tried anew on demand, however often it was tried before.
+    standing = current_state(spec.output.uri, StorageSpec(), ["request_id", "code"])
+    ids = standing.filter(pc.is_valid(standing["code"]))["request_id"]
+    for fake in (FakeWindows(tmp_path, kill=("b",)), FakeWindows(tmp_path)):
+        fake.notes()
+        run(spec, fake, retry=ids)
+        assert set(fake.notes()) == {"b"}
+    assert asked(spec) == all_windows("a") + all_windows("b")
 
 
 def test_a_plan_counts_known_windows_and_proofs_know_them(tmp_path: Path) -> None:
@@ -211,6 +230,7 @@ def test_a_plan_counts_known_windows_and_proofs_know_them(tmp_path: Path) -> Non
     with pytest.raises(SpecError, match="windows of 2 clips are not known"):
         forecast(seen, 1, 0, (None, None), None, None)
     run(spec, FakeWindows(tmp_path), limit=2)
+    assert outlook(spec, limit=2).num_to_do == 0
     seen = outlook(spec)
     assert (seen.num_uncut, seen.num_answered, seen.num_to_do) == (1, 2, 6)
     proof = ["verify", spec.output.uri, "--manifest", str(path)]

@@ -115,7 +115,7 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
         load_job_spec(path)
 
 
-@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "", "\x00"])
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "", "\x00", "name: {{ name }}"])
 def test_a_file_that_is_no_job_is_one_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "job.yaml"
     path.write_text(text)

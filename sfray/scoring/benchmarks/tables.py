@@ -166,7 +166,7 @@ def _quoted_records(
         begun = start
         for cells in reader:
             record = lines[begun : start + reader.line_num]
-            if _is_swallowed(record, delimiter, width):
+            if _is_swallowed(record, len(cells), delimiter, width):
                 repairs.note("a quote that is never closed removed", f"{name}:{number}")
                 plain = csv.reader(record[:1], delimiter=delimiter, quoting=csv.QUOTE_NONE)
                 yield [cell.strip('"').replace('""', '"') for cell in next(plain)]
@@ -179,7 +179,7 @@ def _quoted_records(
         start = begun
 
 
-def _is_swallowed(record: list[str], delimiter: str, width: int) -> bool:
+def _is_swallowed(record: list[str], num_cells: int, delimiter: str, width: int) -> bool:
     """Whether the lines of a record are rows of their own behind a quote without an end.
 
     The first line must have a row's cells if quotes mean nothing and, with those that they
@@ -188,7 +188,9 @@ def _is_swallowed(record: list[str], delimiter: str, width: int) -> bool:
     first, *others = record
     if first.count('"') % 2 == 0 or first.count(delimiter) < width - 1:
         return False
-    return not others or any(
+    if not others:
+        return num_cells != width
+    return any(
         line.count('"') % 2 == 0 and len(next(csv.reader([line], delimiter=delimiter))) == width
         for line in others
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,10 @@ from torch import Tensor
 
 from sfray.config import GenerationSpec
 from sfray.model.engine import Completion, Engine, Suffix
-from tests.engines import ENGINES, llava
+from sfray.model.memory import InFlight
+from sfray.model.shared_prefix import OwnCache
+from sfray.model.transformers_engine import TransformersEngine
+from tests.engines import ENGINES, llava, tokenizer
 from tests.engines import engine as loaded_engine
 
 SUFFIXES = [[5, 6, 7], [9], [11, 12, 13, 14, 15, 16], [300, 301], [9]]
@@ -109,6 +113,22 @@ def test_calls_may_overlap(engine: Engine) -> None:
     assert [c.token_ids for c in first] != [c.token_ids for c in second]
     alone = complete(engine, SUFFIXES, GenerationSpec(max_new_tokens=4))
     assert [c.token_ids for c in first] == [c.token_ids for c in alone]
+
+
+def test_rows_that_end_at_once_leave_their_slots_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    light = TransformersEngine(llava(), tokenizer(), most=InFlight(4, 1))
+    num_slots: list[int] = []
+    grow = OwnCache._grow
+
+    def watched(own: OwnCache, number: int, *rest: Any) -> None:
+        num_slots.append(number)
+        grow(own, number, *rest)
+
+    monkeypatch.setattr(OwnCache, "_grow", watched)
+    complete(light, SUFFIXES * 4, GenerationSpec(max_new_tokens=1))
+    assert max(num_slots) == 4
 
 
 def test_a_failure_under_way_reaches_its_callers_and_no_other(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,13 @@ def test_a_row_that_is_no_request_is_a_failure(
     (failure,) = planned.failures.to_pylist()
     assert failure["code"] == "invalid_row" and reason in failure["message"]
     assert failure["transient"] is False and failure["stage"] == "manifest"
+
+
+def test_a_row_that_is_no_request_has_the_fingerprint_of_its_prompt(tmp_path: Path) -> None:
+    rows = [{"video_uri": "a.mp4", "start_seconds": 9.0, "end_seconds": 0.0}]
+    prompts = [{"prompt_id": "caption", "text": "What is there?"}]
+    planned = plan(tmp_path, rows, replace(RUN, task="caption"), task="caption", prompts=prompts)
+    assert planned.failures["fingerprint"].to_pylist() == ["f4"]
 
 
 def test_multiple_choice_needs_two_options(tmp_path: Path) -> None:

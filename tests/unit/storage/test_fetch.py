@@ -117,8 +117,10 @@ class Web:
     # Statuses to answer with before all is well; 0 cuts the connection in mid-body.
     trouble: list[int] = field(default_factory=list)
     redirects: dict[str, str] = field(default_factory=dict)
-    # Between one byte and the next.
+    # Between one byte of a body and the next.
     pause_seconds: float = 0
+    # Answers ranges with more than was asked, for ever.
+    endless: bool = False
 
 
 @pytest.fixture
@@ -133,13 +135,31 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
             if target := web.redirects.get(self.path):
                 self.send_response(302)
                 self.send_header("Location", target)
+                self.send_header("Content-Length", "1000")
                 self.end_headers()
+                self._drip(b"x" * 1000 if web.pause_seconds else b"")
                 return
             status = web.trouble.pop(0) if web.trouble else 200
             if status >= 300:
-                self.send_error(status)
+                self.send_response(status)
+                self.send_header("Content-Length", "1000")
+                self.end_headers()
+                self._drip(b"x" * 1000 if web.pause_seconds else b"")
                 return
+            if web.endless:
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes 0-9/{2**30}")
+                self.end_headers()
+                with suppress(ConnectionError):
+                    while True:
+                        self.wfile.write(bytes(2**16))
             self._give(cut=status == 0)
+
+        def _drip(self, part: bytes) -> None:
+            with suppress(ConnectionError):
+                for byte in part:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(web.pause_seconds)
 
         def _give(self, *, cut: bool) -> None:
             content, asked = web.content, self.headers.get("Range", "")
@@ -159,13 +179,10 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
             etag = web.etags.pop(0) if len(web.etags) > 1 else web.etags[0]
             self.send_header("ETag", etag)
             self.end_headers()
-            if not web.pause_seconds:
+            if web.pause_seconds:
+                self._drip(part)
+            else:
                 self.wfile.write(part[: len(part) // 2] if cut else part)
-                return
-            with suppress(ConnectionError):
-                for byte in part:
-                    self.wfile.write(bytes([byte]))
-                    time.sleep(web.pause_seconds)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -186,6 +203,23 @@ def test_a_server_that_drips_is_given_up(
     monkeypatch.setattr(web_file, "READ_SECONDS", 0.1)
     web.ranges, web.pause_seconds = ranges, 0.01
     assert code_of(web_fetcher(), f"{web.url}/v.mp4?{SECRET}") == "fetch_failed"
+    assert len(web.asked) == 1
+
+
+@pytest.mark.parametrize(("redirects", "trouble"), [({"/v.mp4": "/w.mp4"}, [404]), ({}, [503] * 5)])
+def test_bodies_that_nobody_wants_are_not_waited_for(
+    web: Web, redirects: dict[str, str], trouble: list[int]
+) -> None:
+    web.redirects, web.trouble, web.pause_seconds = redirects, trouble, 10
+    began = time.monotonic()
+    assert code_of(web_fetcher(), f"{web.url}/v.mp4") in ("not_found", "fetch_failed")
+    assert time.monotonic() - began < 10
+    web.pause_seconds = 0
+
+
+def test_an_answer_without_an_end_is_given_up(web: Web) -> None:
+    web.endless = True
+    assert code_of(web_fetcher(), f"{web.url}/v.mp4") == "fetch_failed"
     assert len(web.asked) == 1
 
 
@@ -292,6 +326,18 @@ def test_redirects_are_checked_like_addresses(web: Web) -> None:
     assert code_of(web_fetcher(), f"{web.url}/far") == "uri_refused"
     assert code_of(web_fetcher(), f"{web.url}/file") == "uri_refused"
     assert code_of(web_fetcher(), f"{web.url}/round") == "fetch_failed"
+
+
+def test_what_a_redirect_leads_to_may_change_in_the_middle(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a signed address, good for a few minutes."""
+    monkeypatch.setattr(fetch, "WHOLE_FILE_BYTES", 0)
+    web.content, web.redirects = LARGE, {"/v.mp4": "/signed-1"}
+    with web_fetcher().open(f"{web.url}/v.mp4") as file:
+        web.redirects, web.trouble = {"/v.mp4": "/signed-2"}, [403]
+        assert file.read(2**21, 100) == LARGE[2**21 : 2**21 + 100]
+    assert web.asked[-3:] == ["/signed-1", "/v.mp4", "/signed-2"]
 
 
 @pytest.mark.parametrize("ranges", [True, False])

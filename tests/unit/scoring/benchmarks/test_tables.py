@@ -65,6 +65,13 @@ def test_a_quote_that_is_never_closed_swallows_no_rows(tmp_path):
     assert repairs == {"a quote that is never closed removed": ["q.csv:1", "q.csv:4"]}
 
 
+def test_a_quote_inside_a_cell_is_no_damage(tmp_path):
+    body = 'video,question,answer\nv1,is it 5" long,"yes, it is"\nv2,who?,man\n'
+    rows, repairs = _read(tmp_path, body)
+    assert [row.values["answer"] for row in rows] == ["yes, it is", "man"]
+    assert not repairs
+
+
 def test_texts_with_line_breaks_commas_and_quotes_are_no_damage(tmp_path):
     body = 'video,question,answer\r\nv1,"so\r\n, is, it?",a\r\nv2,"say ""hi"",\r\nthen go",b\r\n'
     rows, repairs = _read(tmp_path, body)
