@@ -114,9 +114,14 @@ class Rounds:
         find_share: Callable[[], ClusterShare],
     ) -> None:
         share = find_share()
-        workers = share.decode_actors[1]
-        size = min(_MAX_ITEMS_PER_BLOCK, max(1, len(clip_starts(requests)) // (4 * workers)))
-        running = stream(work_item_blocks(requests, self._passthrough, size, attempt), share)
+        blocks = work_item_blocks(
+            requests,
+            self._passthrough,
+            _MAX_ITEMS_PER_BLOCK,
+            attempt,
+            num_workers=share.decode_actors[1],
+        )
+        running = stream(blocks, share)
         try:
             while self._stop.number is None:
                 try:

@@ -15,20 +15,31 @@ _REQUEST_FIELDS = ("request_id", "prompt_id", "prompt", "options", "reference_an
 
 
 def work_item_blocks(
-    requests: pa.Table, passthrough: pa.Schema, items_per_block: int, attempt: int
+    requests: pa.Table,
+    passthrough: pa.Schema,
+    items_per_block: int,
+    attempt: int,
+    num_workers: int | None = None,
 ) -> Iterator[pa.Table]:
     """Tables of `work_items_schema` with at most `items_per_block` rows each.
 
     Args:
         requests: sorted so that the requests of one clip are adjacent (`PlannedRequests.table`).
         attempt: which attempt at these requests this is, from 1.
+        num_workers: who takes the blocks. Towards the end they become smaller, so that all workers
+            end together: a quarter of a worker's share of what is left.
     """
     # One for all blocks: each would weigh more than the block's rows.
     schema = work_items_schema(passthrough)
     starts = clip_starts(requests)
     bounds = np.append(starts, requests.num_rows)
-    for first in range(0, len(starts), items_per_block):
-        block_bounds = bounds[first : first + items_per_block + 1]
+    first = 0
+    while first < len(starts):
+        size = items_per_block
+        if num_workers is not None:
+            size = min(size, max(1, (len(starts) - first) // (4 * num_workers)))
+        block_bounds = bounds[first : first + size + 1]
+        first += size
         low, high = int(block_bounds[0]), int(block_bounds[-1])
         rows = requests.slice(low, high - low).combine_chunks()
         yield _block(rows, schema, passthrough, block_bounds - low, attempt)

@@ -36,6 +36,14 @@ def test_a_clip_starts_where_video_or_bounds_change() -> None:
     assert clip_starts(requests([])).tolist() == []
 
 
+def test_blocks_become_smaller_towards_the_end() -> None:
+    many = requests([(f"v{n:02d}", None) for n in range(100)])
+    blocks = work_item_blocks(many, PASSTHROUGH, items_per_block=10, attempt=1, num_workers=2)
+    sizes = [block.num_rows for block in blocks]
+    assert sum(sizes) == 100 and sizes == sorted(sizes, reverse=True)
+    assert (sizes[:4], sizes[-15:]) == ([10, 10, 10, 8], [1] * 15)
+
+
 def test_each_clip_is_one_item_with_all_its_requests_in_order() -> None:
     blocks = list(work_item_blocks(requests(KEYS), PASSTHROUGH, items_per_block=3, attempt=2))
     assert [block.num_rows for block in blocks] == [3, 1]
