@@ -67,6 +67,10 @@ class _FeedBuffer(InputDataBuffer):
     def num_outputs_total(self) -> None:
         return None
 
+    def throttling_disabled(self) -> bool:
+        # Else a part of the cluster would be kept for it until it has ended.
+        return True
+
     def _get_next_inner(self) -> RefBundle:
         block, self._next = self._next, next(self._blocks, None)
         metadata = BlockMetadataWithSchema.from_block(block)
