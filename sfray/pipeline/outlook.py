@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -124,9 +124,7 @@ def outlook(spec: JobSpec, limit: int | None = None) -> Outlook:
         windows = run_windows(open_folder(output.log_uri, storage))
         uncut = without(without(uncut_requests(plan, windows), progress.answered_ids), for_good)
         num_uncut = clips_of(uncut, how).num_rows
-        plan = with_windows(plan, windows)
-        if limit is not None:
-            plan = replace(plan, requests=plan.requests.first(limit))
+        plan = with_windows(plan, windows, limit)
     requests = plan.requests
     ids = requests.table["request_id"]
     answered = pc.is_in(ids, value_set=progress.answered_ids)

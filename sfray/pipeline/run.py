@@ -8,7 +8,6 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import partial
 from itertools import repeat
 
@@ -176,9 +175,7 @@ class _Run:
         """Says what is to do, given the windows that are known."""
         plan = self._of_clips
         if windows is not None:
-            plan = with_windows(plan, windows)
-            if self._limit is not None:
-                plan = replace(plan, requests=plan.requests.first(self._limit))
+            plan = with_windows(plan, windows, self._limit)
         self._plan, self._windows = plan, windows
         self._pending = without(
             without(plan.requests.table, self._log.answered_ids()), self._for_good
@@ -257,7 +254,8 @@ class _Run:
         how, known = self._plan.spec.sampling.windows, self._windows
         if how is None or known is None or (make_stage := stages.make_find_windows) is None:
             return nothing
-        uncut = only(uncut_requests(self._of_clips, known), ids_of(self._pending))
+        all_uncut = uncut_requests(self._of_clips, known)
+        uncut = only(all_uncut, ids_of(self._pending))
         if not uncut.num_rows:
             return nothing
         clips = clips_of(uncut, how)
@@ -273,8 +271,7 @@ class _Run:
         )
         windows = pa.concat_tables([known, search.windows])
         # What failed for good with the whole clip is asked of its first window under the same id.
-        still_uncut = ids_of(uncut_requests(self._of_clips, windows))
-        cut_now = ids_of(uncut_requests(self._of_clips, known)) - still_uncut
+        cut_now = ids_of(all_uncut) - ids_of(uncut_requests(self._of_clips, windows))
         kept = [one for one in self._for_good.to_pylist() if one not in cut_now]
         self._for_good = pa.chunked_array([kept], pa.string())
         self._cut(windows)

@@ -26,12 +26,13 @@ from sfray.storage.run_files import run_windows
 _BOUNDS = ("start_seconds", "end_seconds")
 
 
-def with_windows(plan: JobPlan, windows: pa.Table) -> JobPlan:
+def with_windows(plan: JobPlan, windows: pa.Table, limit: int | None = None) -> JobPlan:
     """The plan with a request for each window in place of those for whole clips.
 
     Args:
         plan: as the manifest has it.
         windows: of `WINDOWS_SCHEMA`; a clip that is not among them is one window.
+        limit: only the first so many requests.
     """
     table = plan.requests.table
     edges, ids = _clips(plan)
@@ -46,16 +47,17 @@ def with_windows(plan: JobPlan, windows: pa.Table) -> JobPlan:
         starts = [whole_starts[clip]] if index is None else starts_of[index]
         ends = [whole_ends[clip]] if index is None else ends_of[index]
         for number, window in enumerate(zip(starts, ends, strict=True)):
-            requests = range(edges[clip], edges[clip + 1])
-            rows += requests
-            numbers += [number] * len(requests)
-            bounds += [window] * len(requests)
+            of_clip = range(edges[clip], edges[clip + 1])
+            rows += of_clip
+            numbers += [number] * len(of_clip)
+            bounds += [window] * len(of_clip)
     taken = table.take(pa.array(rows, pa.int64()))
     request_ids = _window_ids(taken, numbers)
     taken = _with_column(taken, "request_id", request_ids)
     for side, name in enumerate(_BOUNDS):
         taken = _with_column(taken, name, [window[side] for window in bounds])
-    return replace(plan, requests=replace(plan.requests, table=taken))
+    requests = replace(plan.requests, table=taken)
+    return replace(plan, requests=requests if limit is None else requests.first(limit))
 
 
 def uncut_requests(plan: JobPlan, windows: pa.Table) -> pa.Table:

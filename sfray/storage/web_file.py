@@ -33,7 +33,6 @@ from sfray.storage.remote import (
 _MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _GONE = (401, 403, 404, 410)
-_BUSY = (429, 500, 502, 503, 504)
 _CHUNK_BYTES = 2**20
 # An answer that comes slower than this is given up: drop by drop, it would hold a worker for days.
 _MIN_BYTES_PER_SECOND = 2**10
@@ -123,8 +122,8 @@ class WebFile:
                 raise RequestError("not_found", f"the server answered {answer.status}")
             case 401 | 403 | 407 | 451:
                 raise RequestError("access_denied", f"the server answered {answer.status}")
-        if answer.status in _BUSY:
-            raise _BusyError(f"it answered {answer.status}")
+            case 429 | 500 | 502 | 503 | 504:
+                raise _BusyError(f"it answered {answer.status}")
         raise RequestError("fetch_failed", f"the server answered {answer.status}")
 
     def _keep_whole(self, answer: urllib3.BaseHTTPResponse) -> None:

@@ -68,6 +68,11 @@ def asked(spec: JobSpec) -> list[tuple[str, float | None, float | None, str]]:
     )
 
 
+def failed_ids(spec: JobSpec) -> pa.ChunkedArray:
+    state = current_state(spec.output.uri, StorageSpec(), ["request_id", "code"])
+    return state.filter(pc.is_valid(state["code"]))["request_id"]
+
+
 def complete(spec: JobSpec) -> bool:
     return not verify(spec.output.uri, StorageSpec()).problems
 
@@ -160,9 +165,7 @@ def test_what_can_not_be_cut_fails_and_is_cut_later(tmp_path: Path) -> None:
     assert fake.notes() == ["b"]
     assert asked(spec) == all_windows("a") + all_windows("b") + failed[2:]
     # All on demand.
-    standing = current_state(spec.output.uri, StorageSpec(), ["request_id", "code"])
-    ids = standing.filter(pc.is_valid(standing["code"]))["request_id"]
-    run(spec, FakeWindows(tmp_path), retry=ids)
+    run(spec, FakeWindows(tmp_path), retry=failed_ids(spec))
     assert asked(spec) == all_windows("a") + all_windows("b") + all_windows("c")
     assert complete(spec)
 
@@ -212,8 +215,7 @@ def test_a_search_that_kills_its_worker_costs_its_own_video(tmp_path: Path) -> N
     assert asked(spec) == all_windows("a") + [("b", None, None, "worker_lost")] * 2
     assert complete(spec)
     # Tried anew on demand, however often it was tried before.
-    standing = current_state(spec.output.uri, StorageSpec(), ["request_id", "code"])
-    ids = standing.filter(pc.is_valid(standing["code"]))["request_id"]
+    ids = failed_ids(spec)
     for fake in (FakeWindows(tmp_path, kill=("b",)), FakeWindows(tmp_path)):
         fake.notes()
         run(spec, fake, retry=ids)
