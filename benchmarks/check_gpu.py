@@ -71,6 +71,7 @@ HALF_B = "llava-hf/llava-onevision-qwen2-0.5b-ov-hf"
 MEMORY_OF = (
     (SEVEN_B, "bfloat16"),
     (SEVEN_B, "float16"),
+    ("llava-hf/llava-v1.6-vicuna-13b-hf", "bfloat16"),
     (HALF_B, "bfloat16"),
     ("llava-hf/llava-v1.6-mistral-7b-hf", "bfloat16"),
     ("llava-hf/llava-onevision-qwen2-7b-ov-hf", "bfloat16"),

@@ -151,9 +151,7 @@ class TransformersEngine:
             numbers = job.waiting[:room]
             out_of_memory = None
             try:
-                rows = self._begin(job, numbers)
-                self._under_way.append(rows)
-                self._keep_finished(rows)  # their slots are for what comes next in this turn
+                self._take_on(job, numbers)
             except torch.OutOfMemoryError as error:
                 out_of_memory = first_line(error)
             except RuntimeError as error:
@@ -166,6 +164,12 @@ class TransformersEngine:
             job.waiting = job.waiting[room:]
             if not job.waiting:
                 self._waiting.popleft()
+
+    def _take_on(self, job: _Job, numbers: list[int]) -> None:
+        """Begins some suffixes. Nothing else refers to their rows: when memory runs out they go."""
+        rows = self._begin(job, numbers)
+        self._under_way.append(rows)
+        self._keep_finished(rows)  # their slots are for what comes next in this turn
 
     def _begin(self, job: _Job, numbers: list[int]) -> _Rows:
         """Computes the prefix if it isn't there, and the first token of some suffixes."""
@@ -236,17 +240,11 @@ class TransformersEngine:
 
     def _make_room(self, message: str, beginning: tuple[_Job, list[int]] | None = None) -> None:
         """Drops all caches and halves what may be under way; a request that was alone fails."""
-        tried: dict[_Job, list[int]] = {}
-        for rows in self._under_way:
-            self._keep_finished(rows)
-            tried.setdefault(rows.job, []).extend(rows.numbers[row] for row in rows.open())
-            rows.job.prefix = None
+        tried = self._drop()
         if beginning is not None:
             job, numbers = beginning
             job.prefix = None
             tried.setdefault(job, []).extend(numbers)
-        self._under_way = []
-        self._own.clear()
         for job, numbers in reversed(tried.items()):
             job.waiting = sorted({*job.waiting, *numbers})
             if job not in self._waiting:
@@ -265,6 +263,17 @@ class TransformersEngine:
         )
         if self._llava.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _drop(self) -> dict[_Job, list[int]]:
+        """Lets go of all that is under way; returns which suffixes of which jobs are open."""
+        tried: dict[_Job, list[int]] = {}
+        for rows in self._under_way:
+            self._keep_finished(rows)
+            tried.setdefault(rows.job, []).extend(rows.numbers[row] for row in rows.open())
+            rows.job.prefix = None
+        self._under_way = []
+        self._own.clear()
+        return tried
 
     def _forward(self, ids_RS: Tensor, shared: SharedPass) -> Tensor:
         """(R, S, W), the last states of inputs behind their prefixes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from sfray.config import GenerationSpec
 from sfray.errors import RequestError
 from sfray.model.engine import Completion, Suffix
 from sfray.model.memory import InFlight
+from sfray.model.shared_prefix import SharedPass
 from sfray.model.transformers_engine import TransformersEngine
 from sfray.pooling import SlowFastPooling
 from tests.engines import llava, tokenizer
@@ -76,6 +78,26 @@ def test_half_as_many_go_on_and_all_texts_are_as_before(caplog: pytest.LogCaptur
     seen.clear()
     assert answers(engine) == expected
     assert max(seen) <= 4, "it stays at what fits"
+
+
+def test_what_is_begun_again_finds_the_memory_of_what_was_dropped() -> None:
+    """Prefixes are what takes the memory: there is room for one."""
+    expected = answers(TransformersEngine(llava(), tokenizer()))
+    engine = TransformersEngine(llava(), tokenizer())
+    forward, prefixes = engine._forward, weakref.WeakValueDictionary[int, Tensor]()
+    num_failed = 0
+
+    def allocate(ids_RS: Tensor, shared: SharedPass) -> Tensor:
+        nonlocal num_failed
+        prefixes.update({id(layers[0][0]): layers[0][0] for layers, _ in shared.prefixes})
+        if len(prefixes) > 1:
+            num_failed += 1
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(ids_RS, shared)
+
+    engine._forward = allocate  # type: ignore[method-assign]
+    assert answers(engine) == expected
+    assert num_failed == 1
 
 
 def test_a_request_that_fails_alone_costs_itself_only() -> None:
