@@ -337,10 +337,14 @@ def work_item_from_row(row: dict[str, Any]) -> WorkItem:
     return WorkItem(**{**row, "requests": requests})
 
 
-def decoded_item_row(decoded: DecodedItem) -> dict[str, Any]:
-    """The row of `decoded_items_schema` for a decoded item."""
+def decoded_item_table(decoded: DecodedItem, schema: pa.Schema) -> pa.Table:
+    """A table of `decoded_items_schema` with one row; frames are not copied.
+
+    Arrow's own conversion would copy them into memory that is fresh each time, which costs more
+    than all else that is done with them between processes.
+    """
     video, failure = decoded.video, decoded.failure
-    return {
+    row = {
         "item": work_item_row(decoded.item),
         "video": None
         if video is None
@@ -357,9 +361,11 @@ def decoded_item_row(decoded: DecodedItem) -> dict[str, Any]:
         "bytes_fetched": decoded.bytes_fetched,
         "fetch_seconds": decoded.fetch_seconds,
         "decode_seconds": decoded.decode_seconds,
-        # A view, not a copy: Arrow copies it once into its own buffer.
-        "frames": None if video is None else video.frames_THWC.data.cast("B"),
     }
+    frames = pa.nulls(1, pa.large_binary()) if video is None else _one_binary(video.frames_THWC)
+    index = schema.get_field_index("frames")
+    table = pa.Table.from_pylist([row], schema=schema.remove(index))
+    return table.add_column(index, schema.field(index), frames)
 
 
 def decoded_item_from_table(table: pa.Table, index: int) -> DecodedItem:
@@ -378,6 +384,13 @@ def decoded_item_from_table(table: pa.Table, index: int) -> DecodedItem:
     failure = RequestFailure(**row["failure"]) if row["failure"] is not None else None
     item = work_item_from_row(row.pop("item"))
     return DecodedItem(**{**row, "item": item, "video": video, "failure": failure})
+
+
+def _one_binary(values: np.ndarray) -> pa.Array:
+    """A large_binary array of one value, on the memory of a C-contiguous array."""
+    offsets = np.array([0, values.nbytes], dtype=np.int64)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(values)]
+    return pa.Array.from_buffers(pa.large_binary(), 1, buffers)
 
 
 def _bytes_at(column: pa.ChunkedArray, index: int) -> np.ndarray:

@@ -21,7 +21,7 @@ from sfray.records import (
     RunIdentity,
     WorkItem,
     decoded_item_from_table,
-    decoded_item_row,
+    decoded_item_table,
     outcome_row,
     work_item_from_row,
 )
@@ -107,7 +107,7 @@ class DecodeActor(_StageActor[DecodeStage]):
         item = work_item_from_row(batch.to_pylist()[0])
         with _reporting_to(self._board), _logged_about(item):
             decoded = self._stage(item)
-        return pa.Table.from_pylist([decoded_item_row(decoded)], schema=self._schema)
+        return decoded_item_table(decoded, self._schema)
 
 
 class WindowsActor(_StageActor[WindowsStage]):

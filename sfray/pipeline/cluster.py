@@ -83,7 +83,14 @@ def _connect(address: str | None) -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         with own_sigterm():
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            # Of a Ray that is started here: the dashboard takes 0.9 GB and opens a port, and its
+            # address is told to nobody.
+            ray.init(
+                address=address,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     except AuthenticationError as error:
         raise ClusterError(
             "the Ray cluster wants a token: set RAY_AUTH_MODE=token, and the cluster's token in "

@@ -25,7 +25,8 @@ from sfray.storage.uris import is_remote, local_path, redact, scheme_of
 WHOLE_FILE_BYTES = 16 * 2**20
 _BLOCK_BYTES = 256 * 2**10
 _CACHED_BLOCKS = 128
-# Consecutive misses fetch more at once, up to so many blocks.
+# So many are fetched at once at most: of what is expected to be read, and else more from one
+# consecutive miss to the next.
 _MAX_READ_AHEAD_BLOCKS = 16
 
 
@@ -61,8 +62,11 @@ class FetchedFile:
         self._counted = now
         return now[0] - before[0], now[1] - before[1]
 
-    def read(self, offset: int, length: int) -> bytes:
+    def read(self, offset: int, length: int, expected_end: int = 0) -> bytes:
         """At most `length` bytes from `offset` on; less at the end of the file only.
+
+        Args:
+            expected_end: up to where the reader knows that it will go on; 0 where it doesn't.
 
         Raises:
             RequestError: the storage doesn't deliver, or the file has changed.
@@ -73,7 +77,11 @@ class FetchedFile:
         if self._remote is None:
             raise ValueError("a file without a descriptor is a remote one")
         first, last = offset // _BLOCK_BYTES, (offset + length - 1) // _BLOCK_BYTES
-        data = b"".join(self._block(self._remote, index, last) for index in range(first, last + 1))
+        expected = (expected_end - 1) // _BLOCK_BYTES
+        blocks = (
+            self._block(self._remote, index, last, expected) for index in range(first, last + 1)
+        )
+        data = b"".join(blocks)
         start = offset - first * _BLOCK_BYTES
         return data[start : start + length]
 
@@ -83,17 +91,21 @@ class FetchedFile:
         if self._remote:
             self._remote.close()
 
-    def _block(self, remote: RemoteFile, index: int, last_wanted: int) -> bytes:
+    def _block(self, remote: RemoteFile, index: int, last_wanted: int, expected: int) -> bytes:
         if index not in self._blocks:
-            self._fetch_blocks(remote, index, last_wanted)
+            self._fetch_blocks(remote, index, last_wanted, expected)
         self._blocks.move_to_end(index)
         return self._blocks[index]
 
-    def _fetch_blocks(self, remote: RemoteFile, index: int, last_wanted: int) -> None:
-        """Fetches a missing block and, where reading goes on in sequence, some after it."""
+    def _fetch_blocks(
+        self, remote: RemoteFile, index: int, last_wanted: int, expected: int
+    ) -> None:
+        """Fetches a missing block and those after it that are expected to be read; where nothing
+        is known and reading goes on in sequence, some."""
         in_sequence = index == self._last_block + 1
         self._read_ahead = min(self._read_ahead * 2, _MAX_READ_AHEAD_BLOCKS) if in_sequence else 1
-        last = max(last_wanted, index + self._read_ahead - 1)
+        ahead = expected if expected >= index else index + self._read_ahead - 1
+        last = max(last_wanted, ahead)
         last = min(last, (self.size - 1) // _BLOCK_BYTES, index + _MAX_READ_AHEAD_BLOCKS - 1)
         began = time.monotonic()
         low, high = index * _BLOCK_BYTES, min((last + 1) * _BLOCK_BYTES, self.size)

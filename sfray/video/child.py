@@ -114,15 +114,22 @@ class RangeReader:
         self._channel = channel
         self._size = size
         self._position = 0
+        self._expected = (0, 0)
 
     def read(self, size: int) -> bytes:
         size = max(0, min(size, self._size - self._position))
         if not size:
             return b""
-        self._channel.send({"range": [self._position, size]})
+        low, high = self._expected
+        end = high if low <= self._position < high else 0
+        self._channel.send({"range": [self._position, size, end]})
         payload: bytes = self._channel.receive().payload
         self._position += len(payload)
         return payload
+
+    def expect(self, low: int, high: int) -> None:
+        """Says that these bytes will be read in sequence, so that they are fetched at once."""
+        self._expected = (low, high)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]

@@ -32,11 +32,12 @@ _NO_MEMORY = "decoding exceeded its limit of memory (decode.max_memory_bytes)"
 
 
 class RandomAccess(Protocol):
-    """A file as PyAV reads it."""
+    """A file as PyAV reads it; `expect` says which bytes will be read in sequence."""
 
     def read(self, size: int) -> bytes: ...
     def seek(self, offset: int, whence: int = 0) -> int: ...
     def tell(self) -> int: ...
+    def expect(self, low: int, high: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,23 @@ class OpenVideo:
     container: InputContainer
     stream: VideoStream
     max_frames: int
+    source: int | RandomAccess
+
+    def expect(self, first_pts: int, last_pts: int) -> None:
+        """Tells a source that is read by range which packets come next, by the container's index.
+
+        Args:
+            first_pts: of a keyframe.
+            last_pts: of the last packet that is needed; it lies at or before the last one that is
+                decoded no later than it is shown.
+        """
+        if isinstance(self.source, int):
+            return
+        entries = self.stream.index_entries
+        first = entries.search_timestamp(first_pts)
+        last = entries.search_timestamp(last_pts, any_frame=True)
+        if 0 <= first <= last:
+            self.source.expect(entries[first].pos, entries[last].pos + entries[last].size)
 
     @property
     def time_base(self) -> float:
@@ -103,7 +121,7 @@ def open_video(
         check_frame_size(context.width, context.height, max_frame_pixels)
         context.options = {"max_pixels": str(max_frame_pixels)}
         context.thread_count = 1
-        yield OpenVideo(container=container, stream=stream, max_frames=max_frames)
+        yield OpenVideo(container=container, stream=stream, max_frames=max_frames, source=source)
 
 
 def _open(source: int | RandomAccess) -> InputContainer:

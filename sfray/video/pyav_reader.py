@@ -7,7 +7,7 @@ prediction that fails is replaced by what decoding through the file has shown.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import TypeAlias
@@ -202,19 +202,19 @@ class PyavReader:
         """Jumps to the last keyframe before each frame, where that lies ahead."""
         run = _Pass(indices, request)
         with self._opener() as video:
-            frames = decoded_frames(video)
-            position = -1  # index of the last decoded frame
-            for target in np.unique(indices).tolist():
-                key = _key_before(table, target)
-                if key >= 0 and table.key_indices[key] > position + _SEEK_COST_FRAMES:
-                    frames.close()
-                    frames = _jump(video, table, key, target)
-                frame = _frame_at(frames, int(table.pts[target]))
-                if frame.is_corrupt:
-                    raise PredictionFailedError
-                run.add(target, frame, video.time_base)
-                position = target
-            frames.close()
+            for stretch in _stretches(table, indices):
+                if stretch.key is None:
+                    first = None
+                    video.expect(int(table.pts[0]), int(table.pts[stretch.targets[-1]]))
+                else:
+                    first = _jump(video, table, stretch.key, stretch.targets)
+                frames = _wanted_frames(video, first, table.pts[stretch.targets])
+                for target in stretch.targets:
+                    frame = _frame_at(frames, int(table.pts[target]))
+                    if frame.is_corrupt:
+                        raise PredictionFailedError
+                    run.add(target, frame, video.time_base)
+                frames.close()
         return run.clip(indices, table.timeline, table.stream)
 
     def _read_keyframes(
@@ -277,22 +277,24 @@ def _decode(video: OpenVideo, packet: av.Packet | None) -> list[av.VideoFrame]:
         return []
 
 
-def _jump(video: OpenVideo, table: PacketTable, key: int, target: int) -> Frames:
-    """Frames from a keyframe on that is shown at or before a frame, in display order.
+def _jump(video: OpenVideo, table: PacketTable, key: int, targets: list[int]) -> av.Packet:
+    """The packet of a keyframe that is shown at or before the first of some frames, where the
+    container then stands.
 
     Where the keyframe turns out to be shown after the frame, the one before it is taken: frames
     that come before a keyframe though they follow it in the file lean on what was skipped.
     """
     for candidate in range(key, -1, -1):
-        first = _land(video, table, candidate)
-        if first.pts <= table.pts[target]:
-            return _frames_after(video, first)
+        first = _land(video, table, candidate, targets[-1])
+        if first.pts <= table.pts[targets[0]]:
+            return first
     raise PredictionFailedError
 
 
-def _land(video: OpenVideo, table: PacketTable, key: int) -> av.Packet:
-    """The keyframe's packet that a seek leads to."""
+def _land(video: OpenVideo, table: PacketTable, key: int, last: int) -> av.Packet:
+    """The keyframe's packet that a seek leads to; up to and with the last frame will be read."""
     timestamp = int(table.pts[table.key_indices[key]])
+    video.expect(timestamp, int(table.pts[last]))
     with translated_errors("decode_failed", "the container can't be read"):
         video.container.seek(timestamp, stream=video.stream, backward=True)
     packet = next(packets_of(video), None)
@@ -301,19 +303,49 @@ def _land(video: OpenVideo, table: PacketTable, key: int) -> av.Packet:
     return packet
 
 
-def _frames_after(video: OpenVideo, first: av.Packet) -> Frames:
-    """Frames shown at and after the keyframe in `first`, whose packet was read already."""
-    for packet in chain([first], packets_of(video), [None]):
-        for frame in _decode(video, packet):
-            if frame.pts is None:
-                raise PredictionFailedError
-            if frame.pts >= first.pts:
-                yield frame
+def _wanted_frames(video: OpenVideo, first: av.Packet | None, wanted_pts: np.ndarray) -> Frames:
+    """Some frames, and others of their stretch, in display order, with little decoding.
+
+    Args:
+        first: the packet of the keyframe that was sought, which is read already; frames shown
+            before it lean on what was skipped.
+        wanted_pts: of packets that lie ahead, `first` included.
+    """
+    left = set(wanted_pts.tolist())
+    packets = chain([first] if first else [], packets_of(video))
+    with translated_errors("decode_failed", "the video can't be decoded"):
+        for packet in packets:
+            _spare(video, wanted=packet.pts in left)
+            left.discard(packet.pts)
+            yield from _shown_from(first, _decode(video, packet))
+            if not left:
+                break
+        # What the decoder holds back for its order comes without a packet more.
+        yield from _shown_from(first, _decode(video, None))
+
+
+def _spare(video: OpenVideo, *, wanted: bool) -> None:
+    """Lets the decoder pass over the next frame where nobody asked for it and no other frame
+    leans on it, which H.264 marks (`nal_ref_idc`, ITU-T H.264, 7.4.1). HEVC's mark holds for its
+    own temporal layer only."""
+    if video.stream.codec_context.name == "h264":
+        video.stream.codec_context.skip_frame = "DEFAULT" if wanted else "NONREF"
+
+
+def _shown_from(first: av.Packet | None, frames: list[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    for frame in frames:
+        if first is None:
+            yield frame
+            continue
+        if frame.pts is None or first.pts is None:
+            raise PredictionFailedError
+        if frame.pts >= first.pts:
+            yield frame
 
 
 def _keyframe(video: OpenVideo, table: PacketTable, key: int) -> av.VideoFrame:
     """The keyframe that a seek leads to, decoded alone."""
-    packet = _land(video, table, key)
+    packet = _land(video, table, key, table.key_indices[key])
     with translated_errors("decode_failed", "the video can't be decoded"):
         frames = [*_decode(video, packet), *_decode(video, None)]
     if len(frames) != 1 or frames[0].pts is None:
@@ -335,19 +367,47 @@ def _key_before(table: PacketTable, target: int) -> int:
     return int(np.searchsorted(table.key_indices, target, side="right")) - 1
 
 
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Frames that are decoded in one go.
+
+    Attributes:
+        key: the number of the keyframe to jump to first; None where decoding begins at the start
+            of the file.
+        targets: indices of wanted frames, ascending.
+    """
+
+    key: int | None
+    targets: list[int]
+
+
+def _stretches(table: PacketTable, indices: np.ndarray) -> list[_Stretch]:
+    """Jumps to where a keyframe lies further ahead than a seek costs."""
+    stretches: list[_Stretch] = []
+    position = -1  # index of the last decoded frame
+    for target in np.unique(indices).tolist():
+        key = _key_before(table, target)
+        if key >= 0 and table.key_indices[key] > position + _SEEK_COST_FRAMES:
+            stretches.append(_Stretch(key, [target]))
+        elif stretches:
+            stretches[-1].targets.append(target)
+        else:
+            stretches.append(_Stretch(None, [target]))
+        position = target
+    return stretches
+
+
 def _seeking_saves(table: PacketTable, indices: np.ndarray) -> bool:
     """Whether seeking decodes so many frames less that it outweighs the proof that it gives up."""
     if not len(indices):
         return False
-    position, cost = -1, 0
-    for target in np.unique(indices).tolist():
-        key = _key_before(table, target)
-        start = int(table.key_indices[key]) if key >= 0 else 0
-        if start > position + _SEEK_COST_FRAMES:
-            cost += _SEEK_COST_FRAMES + target - start + 1
+    cost = 0
+    for stretch in _stretches(table, indices):
+        if stretch.key is None:
+            cost += stretch.targets[-1] + 1
         else:
-            cost += target - position
-        position = target
+            start = int(table.key_indices[stretch.key])
+            cost += _SEEK_COST_FRAMES + stretch.targets[-1] - start + 1
     return cost < (1 - _MIN_SEEK_SAVING) * (int(indices[-1]) + 1)
 
 

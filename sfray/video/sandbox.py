@@ -54,8 +54,9 @@ class ByteSource(Protocol):
         """A read-only descriptor, or None where bytes are to be asked for."""
         ...
 
-    def read(self, offset: int, length: int) -> bytes:
-        """At most `length` bytes, less at the end of the file only."""
+    def read(self, offset: int, length: int, expected_end: int = 0) -> bytes:
+        """At most `length` bytes, less at the end of the file only; up to `expected_end` the rest
+        will be asked for next."""
         ...
 
 
@@ -214,10 +215,10 @@ class Sandbox:
             message = self._receive(child, deadline)
             if "range" not in message.fields:
                 return message
-            offset, length = (int(number) for number in message.fields["range"])
+            offset, length, end = (int(number) for number in message.fields["range"])
             began = time.monotonic()
             try:
-                payload = source.read(offset, length)
+                payload = source.read(offset, length, end)
             except BaseException:
                 self._stop_child()  # it waits for bytes that won't come
                 raise

@@ -13,7 +13,7 @@ from sfray.records import (
     VideoFacts,
     WorkItem,
     decoded_item_from_table,
-    decoded_item_row,
+    decoded_item_table,
     decoded_items_schema,
     outcome_row,
     outcomes_schema,
@@ -69,22 +69,22 @@ def test_a_work_item_survives_arrow() -> None:
 def test_frames_survive_arrow_without_a_copy() -> None:
     decoded = DecodedItem(item=work_item(), video=decoded_video(), failure=None, bytes_fetched=5)
     schema = decoded_items_schema(PASSTHROUGH)
-    table = pa.Table.from_pylist([decoded_item_row(decoded)], schema=schema)
+    table = decoded_item_table(decoded, schema)
+    table.validate(full=True)
+    assert table.schema == schema
     back = decoded_item_from_table(table, 0)
     assert back.item == decoded.item and back.bytes_fetched == 5
     assert back.video is not None and decoded.video is not None
     np.testing.assert_array_equal(back.video.frames_THWC, decoded.video.frames_THWC)
     np.testing.assert_array_equal(back.video.pts_seconds, decoded.video.pts_seconds)
     assert back.video.facts == decoded.video.facts
-    assert back.video.frames_THWC.ctypes.data == table["frames"].chunk(0).buffers()[2].address
+    assert back.video.frames_THWC.ctypes.data == decoded.video.frames_THWC.ctypes.data
 
 
 def test_a_failed_item_survives_arrow() -> None:
     failure = RequestFailure(code="not_found", message="gone")
     decoded = DecodedItem(item=work_item(), video=None, failure=failure)
-    table = pa.Table.from_pylist(
-        [decoded_item_row(decoded)], schema=decoded_items_schema(PASSTHROUGH)
-    )
+    table = decoded_item_table(decoded, decoded_items_schema(PASSTHROUGH))
     assert decoded_item_from_table(table, 0) == decoded
 
 

@@ -247,6 +247,18 @@ def test_a_long_file_comes_by_range(web: Web, monkeypatch: pytest.MonkeyPatch) -
         assert file.read(len(LARGE), 5) == b""
 
 
+def test_what_is_expected_comes_at_once(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "WHOLE_FILE_BYTES", 2**20)
+    web.content = LARGE
+    with web_fetcher().open(f"{web.url}/v.mp4") as file:
+        begin, end = 2**20, 2**20 + 7 * 2**17
+        before = file.bytes_fetched
+        for offset in range(begin, end, 2**17):
+            assert file.read(offset, 2**17, end) == LARGE[offset : offset + 2**17]
+        assert len(web.asked) == 2  # the head, and all of it
+        assert file.bytes_fetched - before == 2**20  # whole blocks
+
+
 def test_a_server_without_ranges(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "WHOLE_FILE_BYTES", 2**20)
     web.content, web.ranges = LARGE, False

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from sfray.errors import RequestError
+from sfray.video import pyav_reader
+from sfray.video.container import OpenVideo
 from sfray.video.pyav_reader import ClipRequest
 from sfray.video.reading import read_clip
 from tests.resources.make_videos import Kind, number_of, picture
@@ -107,6 +110,38 @@ def test_few_frames_of_many_are_in_their_place(kind: Kind, written: Callable[[Ki
     """With so few, seeking is what pays."""
     told, numbers = read(written(kind), num_frames=2)
     assert numbers == expected_at(kind, told)
+
+
+@by_name(READABLE)
+def test_sought_frames_are_those_of_decoding_through(
+    kind: Kind, written: Callable[[Kind], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several frames of each group of pictures, those between them spared where that is safe."""
+    monkeypatch.setattr(pyav_reader, "_seeking_saves", lambda *_: True)
+    told, numbers = read(written(kind))
+    assert told["facts"]["num_frames"] == len(kind.expected_numbers)
+    assert numbers == expected_at(kind, told)
+
+
+def test_frames_that_no_other_leans_on_are_spared(
+    written: Callable[[Kind], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = next(kind for kind in READABLE if kind.name == "h264-mp4")
+    decode, num_decoded = pyav_reader._decode, []
+
+    def counted(video: OpenVideo, packet: av.Packet | None) -> list[av.VideoFrame]:
+        frames = decode(video, packet)
+        num_decoded.append(len(frames))
+        return frames
+
+    monkeypatch.setattr(pyav_reader, "_decode", counted)
+    monkeypatch.setattr(pyav_reader, "_seeking_saves", lambda *_: True)
+    told, numbers = read(written(kind), num_frames=2)
+    last = told["frame_indices"][-1]
+    assert numbers == told["frame_indices"]
+    # From the keyframe before the last frame: fewer than lie between.
+    first = told["frame_indices"][0]
+    assert sum(num_decoded) < (first + 1) + (last % kind.gop + 1)
 
 
 @by_name([kind for kind in READABLE if len(kind.expected_numbers) == 40])

@@ -23,6 +23,7 @@ from sfray.config import DecodeSpec
 from sfray.errors import RequestError, RunError
 from sfray.video.channel import Message
 from sfray.video.sandbox import Sandbox
+from tests.resources.make_videos import Kind
 
 VIDEO = Path(__file__).parents[2] / "resources" / "parity" / "videos" / "v06_7frames_320x180.mp4"
 WHOLE: dict[str, Any] = {"start_seconds": None, "end_seconds": None, "seek": "exact"}
@@ -38,6 +39,7 @@ class Source:
 
     def __post_init__(self) -> None:
         self._file = self.path.open("rb")
+        self.asked: list[tuple[int, int, int]] = []
 
     @property
     def size(self) -> int:
@@ -47,8 +49,9 @@ class Source:
     def descriptor(self) -> int | None:
         return None if self.by_range else self._file.fileno()
 
-    def read(self, offset: int, length: int) -> bytes:
+    def read(self, offset: int, length: int, expected_end: int = 0) -> bytes:
         self.on_read()
+        self.asked.append((offset, length, expected_end))
         return os.pread(self._file.fileno(), length, offset)
 
 
@@ -92,6 +95,20 @@ def test_by_descriptor_and_by_range_are_the_same(sandbox: Sandbox) -> None:
     assert told == told_by_range
     assert frames_THWC.shape == (4, 32, 32, 3)
     np.testing.assert_array_equal(frames_THWC, by_range_THWC)
+
+
+def test_by_range_it_is_told_what_comes_next(sandbox: Sandbox, tmp_path: Path) -> None:
+    lossless = {"qp": "0", "preset": "ultrafast"}
+    kind = Kind(name="sought", num_frames=300, gop=60, size=(320, 240), options=lossless)
+    source = Source(kind.write(tmp_path), by_range=True)
+    told, _ = sandbox.read_clip(source, **WHOLE)
+    assert len(told["frame_indices"]) == 4
+    announced = {end for offset, length, end in source.asked if end > offset + length}
+    assert len(announced) == 4, "of each frame from its keyframe on"
+    read_to = {end: max(o + n for o, n, e in source.asked if e == end) for end in announced}
+    for end, last in read_to.items():
+        assert end <= last + kind.size[0] * kind.size[1], "some packets more at most"
+    assert sum(length for _, length, _ in source.asked) < source.size
 
 
 def test_a_child_serves_many_files_and_is_then_replaced() -> None:
