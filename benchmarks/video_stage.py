@@ -27,8 +27,8 @@ from sfray.pipeline.run import run_job
 from sfray.records import DecodedItem, Outcome
 from sfray.stages.decode_video import DecodeVideo
 
-NUM_VIDEOS, NUM_CORES, ROUNDS = 200, 2, 3
-CASES = [Case("libx264", "mp4", 360, 10, 30)]
+NUM_VIDEOS, NUM_CORES, ROUNDS = 120, 2, 3
+CASES = [Case("libx264", "mp4", height, 10, 30) for height in (360, 720)]
 
 
 @dataclass(frozen=True)
