@@ -32,6 +32,8 @@ from sfray.video.channel import Channel, ChannelError, Message
 logger = logging.getLogger(__name__)
 
 _START_SECONDS = 120
+# At most so many bytes are given at once, whatever a child asks for.
+_MAX_RANGE_BYTES = 2**20
 # What a decoder may print before it dies; the end of it is looked at.
 _STDERR_TAIL_BYTES = 2000
 _PASSED_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "TZ")
@@ -215,7 +217,7 @@ class Sandbox:
             message = self._receive(child, deadline)
             if "range" not in message.fields:
                 return message
-            offset, length, end = (int(number) for number in message.fields["range"])
+            offset, length, end = _range(message.fields["range"])
             began = time.monotonic()
             try:
                 payload = source.read(offset, length, end)
@@ -307,6 +309,17 @@ class Sandbox:
             return RequestError("decode_out_of_memory", text)
         kind = _KilledError if status == -signal.SIGKILL else RequestError
         return kind("decode_crashed", f"the decoder's process {_how(status)}")
+
+
+def _range(told: Any) -> tuple[int, int, int]:
+    """Offset, length and expected end, as `ByteSource.read` takes them."""
+    try:
+        offset, length, end = (int(number) for number in told)
+    except (TypeError, ValueError) as error:
+        raise ChannelError("a range of bytes that is none") from error
+    if offset < 0:
+        raise ChannelError("a range of bytes that is none")
+    return offset, min(length, _MAX_RANGE_BYTES), end
 
 
 def _result(message: Message) -> dict[str, Any]:

@@ -270,6 +270,31 @@ def test_a_number_of_frames_that_has_no_room_is_not_believed(
     assert raised.value.code == "decode_crashed"
 
 
+@pytest.mark.parametrize("told", [[0, 10], [-1, 5, 0]], ids=str)
+def test_a_range_that_is_none_costs_its_file_only(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, told: list[int]
+) -> None:
+    """Of a child that was taken over by its file."""
+    with monkeypatch.context() as patched:
+        patched.setattr(sandbox, "_receive", lambda *_: Message({"range": told}))
+        with pytest.raises(RequestError) as raised:
+            sandbox.probe(Source(VIDEO, by_range=True))
+    assert raised.value.code == "decode_crashed"
+    assert sandbox.probe(Source(VIDEO))["num_frames"] == 7
+
+
+def test_no_more_is_read_at_once_than_a_decoder_needs(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = iter([Message({"range": [0, 2**40, 2**50]}), Message({"result": {}})])
+    source = Source(VIDEO, by_range=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(sandbox, "_receive", lambda *_: next(messages))
+        sandbox.probe(source)
+    assert source.asked == [(0, 2**20, 2**50)]
+    sandbox._stop_child()  # its answers are still to come
+
+
 def test_closing_leaves_nothing() -> None:
     def descriptors() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
