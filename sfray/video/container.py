@@ -69,8 +69,8 @@ class OpenVideo:
 
         Args:
             first_pts: of a keyframe.
-            last_pts: of the last packet that is needed; it lies at or before the last one that is
-                decoded no later than it is shown.
+            last_pts: of the last packet that is needed. The index holds decoding times, which are
+                not after those of display: that packet is among those up to this time.
         """
         if isinstance(self.source, int):
             return
