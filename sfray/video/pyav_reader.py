@@ -7,7 +7,7 @@ prediction that fails is replaced by what decoding through the file has shown.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import TypeAlias
@@ -204,11 +204,12 @@ class PyavReader:
         with self._opener() as video:
             for stretch in _stretches(table, indices):
                 if stretch.key is None:
-                    first = None
+                    packets = packets_of(video)
                     video.expect(int(table.pts[0]), int(table.pts[stretch.targets[-1]]))
                 else:
-                    first = _jump(video, table, stretch.key, stretch.targets)
-                frames = _wanted_frames(video, first, table.pts[stretch.targets])
+                    packets = _jump(video, table, stretch.key, stretch.targets)
+                needed = _needed(video, packets, table.pts[stretch.targets])
+                frames = decoded_frames(video, needed)
                 for target in stretch.targets:
                     frame = _frame_at(frames, int(table.pts[target]))
                     if frame.is_corrupt:
@@ -256,14 +257,14 @@ def prove_timeline(opener: Opener) -> Timeline:
         return times.timeline(video.facts.fps)
 
 
-def decoded_frames(video: OpenVideo) -> Frames:
-    """All frames from where the container stands, in display order.
+def decoded_frames(video: OpenVideo, packets: Iterable[av.Packet] | None = None) -> Frames:
+    """The frames of packets, by default all from where the container stands, in display order.
 
     Packets that can't be decoded are passed over, as ffmpeg does. The frames that the decoder
     still holds at the end come last.
     """
     with translated_errors("decode_failed", "the video can't be decoded"):
-        for packet in packets_of(video):
+        for packet in packets_of(video) if packets is None else packets:
             yield from _decode(video, packet)
         yield from _decode(video, None)
 
@@ -277,9 +278,10 @@ def _decode(video: OpenVideo, packet: av.Packet | None) -> list[av.VideoFrame]:
         return []
 
 
-def _jump(video: OpenVideo, table: PacketTable, key: int, targets: list[int]) -> av.Packet:
-    """The packet of a keyframe that is shown at or before the first of some frames, where the
-    container then stands.
+def _jump(
+    video: OpenVideo, table: PacketTable, key: int, targets: list[int]
+) -> Iterator[av.Packet]:
+    """The packets from a keyframe on that is shown at or before the first of some frames.
 
     Where the keyframe turns out to be shown after the frame, the one before it is taken: frames
     that come before a keyframe though they follow it in the file lean on what was skipped.
@@ -287,7 +289,7 @@ def _jump(video: OpenVideo, table: PacketTable, key: int, targets: list[int]) ->
     for candidate in range(key, -1, -1):
         first = _land(video, table, candidate, targets[-1])
         if first.pts <= table.pts[targets[0]]:
-            return first
+            return chain([first], packets_of(video))
     raise PredictionFailedError
 
 
@@ -303,25 +305,17 @@ def _land(video: OpenVideo, table: PacketTable, key: int, last: int) -> av.Packe
     return packet
 
 
-def _wanted_frames(video: OpenVideo, first: av.Packet | None, wanted_pts: np.ndarray) -> Frames:
-    """Some frames, and others of their stretch, in display order, with little decoding.
-
-    Args:
-        first: the packet of the keyframe that was sought, which is read already; frames shown
-            before it lean on what was skipped.
-        wanted_pts: of packets that lie ahead, `first` included.
-    """
+def _needed(
+    video: OpenVideo, packets: Iterable[av.Packet], wanted_pts: np.ndarray
+) -> Iterator[av.Packet]:
+    """The packets up to the last of those that are wanted, each to be decoded before the next."""
     left = set(wanted_pts.tolist())
-    packets = chain([first] if first else [], packets_of(video))
-    with translated_errors("decode_failed", "the video can't be decoded"):
-        for packet in packets:
-            _spare(video, wanted=packet.pts in left)
-            left.discard(packet.pts)
-            yield from _shown_from(first, _decode(video, packet))
-            if not left:
-                break
-        # What the decoder holds back for its order comes without a packet more.
-        yield from _shown_from(first, _decode(video, None))
+    for packet in packets:
+        _spare(video, wanted=packet.pts in left)
+        left.discard(packet.pts)
+        yield packet
+        if not left:
+            break
 
 
 def _spare(video: OpenVideo, *, wanted: bool) -> None:
@@ -330,17 +324,6 @@ def _spare(video: OpenVideo, *, wanted: bool) -> None:
     own temporal layer only."""
     if video.stream.codec_context.name == "h264":
         video.stream.codec_context.skip_frame = "DEFAULT" if wanted else "NONREF"
-
-
-def _shown_from(first: av.Packet | None, frames: list[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    for frame in frames:
-        if first is None:
-            yield frame
-            continue
-        if frame.pts is None or first.pts is None:
-            raise PredictionFailedError
-        if frame.pts >= first.pts:
-            yield frame
 
 
 def _keyframe(video: OpenVideo, table: PacketTable, key: int) -> av.VideoFrame:

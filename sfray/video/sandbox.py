@@ -56,7 +56,7 @@ class ByteSource(Protocol):
         """A read-only descriptor, or None where bytes are to be asked for."""
         ...
 
-    def read(self, offset: int, length: int, expected_end: int = 0) -> bytes:
+    def read(self, offset: int, length: int, expected_end: int) -> bytes:
         """At most `length` bytes, less at the end of the file only; up to `expected_end` the rest
         will be asked for next."""
         ...
@@ -315,10 +315,10 @@ def _range(told: Any) -> tuple[int, int, int]:
     """Offset, length and expected end, as `ByteSource.read` takes them."""
     try:
         offset, length, end = (int(number) for number in told)
-    except (TypeError, ValueError) as error:
+        if offset < 0:
+            raise ValueError(offset)
+    except (TypeError, ValueError, OverflowError) as error:  # JSON knows infinity
         raise ChannelError("a range of bytes that is none") from error
-    if offset < 0:
-        raise ChannelError("a range of bytes that is none")
     return offset, min(length, _MAX_RANGE_BYTES), end
 
 

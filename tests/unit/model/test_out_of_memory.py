@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -43,11 +42,13 @@ def answers(engine: TransformersEngine) -> list[list[tuple[int, ...] | RequestEr
     ]
 
 
-def failing(engine: TransformersEngine, fails: Callable[[Tensor], bool]) -> TransformersEngine:
+def failing(
+    engine: TransformersEngine, fails: Callable[[Tensor, SharedPass], bool]
+) -> TransformersEngine:
     forward = engine._forward
 
-    def allocate(ids_RS: Tensor, shared: Any) -> Tensor:
-        if fails(ids_RS):
+    def allocate(ids_RS: Tensor, shared: SharedPass) -> Tensor:
+        if fails(ids_RS, shared):
             raise torch.OutOfMemoryError("out of memory\nand much more")
         return forward(ids_RS, shared)
 
@@ -67,7 +68,7 @@ def test_half_as_many_go_on_and_all_texts_are_as_before(caplog: pytest.LogCaptur
     expected = answers(TransformersEngine(llava(), tokenizer()))
     seen: list[int] = []
 
-    def fails(ids_RS: Tensor) -> bool:
+    def fails(ids_RS: Tensor, _: SharedPass) -> bool:
         seen.append(len(ids_RS))
         return len(ids_RS) > 4
 
@@ -83,26 +84,21 @@ def test_half_as_many_go_on_and_all_texts_are_as_before(caplog: pytest.LogCaptur
 def test_what_is_begun_again_finds_the_memory_of_what_was_dropped() -> None:
     """Prefixes are what takes the memory: there is room for one."""
     expected = answers(TransformersEngine(llava(), tokenizer()))
-    engine = TransformersEngine(llava(), tokenizer())
-    forward, prefixes = engine._forward, weakref.WeakValueDictionary[int, Tensor]()
-    num_failed = 0
+    prefixes = weakref.WeakValueDictionary[int, Tensor]()
+    failed: list[bool] = []
 
-    def allocate(ids_RS: Tensor, shared: SharedPass) -> Tensor:
-        nonlocal num_failed
+    def fails(_: Tensor, shared: SharedPass) -> bool:
         prefixes.update({id(layers[0][0]): layers[0][0] for layers, _ in shared.prefixes})
-        if len(prefixes) > 1:
-            num_failed += 1
-            raise torch.OutOfMemoryError("out of memory")
-        return forward(ids_RS, shared)
+        failed.append(len(prefixes) > 1)
+        return failed[-1]
 
-    engine._forward = allocate  # type: ignore[method-assign]
-    assert answers(engine) == expected
-    assert num_failed == 1
+    assert answers(failing(TransformersEngine(llava(), tokenizer()), fails)) == expected
+    assert sum(failed) == 1
 
 
 def test_a_request_that_fails_alone_costs_itself_only() -> None:
     expected = answers(TransformersEngine(llava(), tokenizer()))
-    engine = failing(TransformersEngine(llava(), tokenizer()), lambda ids_RS: 300 in ids_RS)
+    engine = failing(TransformersEngine(llava(), tokenizer()), lambda ids_RS, _: 300 in ids_RS)
     for got, before in zip(answers(engine), expected, strict=True):
         failed = got.pop(3)
         assert isinstance(failed, RequestError) and failed.code == "out_of_memory"

@@ -49,7 +49,7 @@ class Source:
     def descriptor(self) -> int | None:
         return None if self.by_range else self._file.fileno()
 
-    def read(self, offset: int, length: int, expected_end: int = 0) -> bytes:
+    def read(self, offset: int, length: int, expected_end: int) -> bytes:
         self.on_read()
         self.asked.append((offset, length, expected_end))
         return os.pread(self._file.fileno(), length, offset)
@@ -270,9 +270,9 @@ def test_a_number_of_frames_that_has_no_room_is_not_believed(
     assert raised.value.code == "decode_crashed"
 
 
-@pytest.mark.parametrize("told", [[0, 10], [-1, 5, 0]], ids=str)
+@pytest.mark.parametrize("told", [[0, 10], [-1, 5, 0], [float("inf"), 5, 0]], ids=str)
 def test_a_range_that_is_none_costs_its_file_only(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, told: list[int]
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, told: list[float]
 ) -> None:
     """Of a child that was taken over by its file."""
     with monkeypatch.context() as patched:
