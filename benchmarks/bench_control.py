@@ -36,10 +36,10 @@ import pyarrow.parquet as pq
 
 from benchmarks.instant_stages import CAPTION_TEXT, InstantStages
 from benchmarks.processor import processor
+from sfray.columns import outcomes_schema
 from sfray.config import JobSpec, parse_job_spec
 from sfray.pipeline.plan import make_plan
 from sfray.pipeline.run import run_job
-from sfray.records import outcomes_schema
 from sfray.storage.compact import PART_ROWS
 from sfray.storage.results_log import ResultsLog
 from sfray.storage.verify import verify

@@ -176,8 +176,8 @@ def probe(
     """Print the facts of videos, one JSON line each; a video without facts has its failure."""
     from dataclasses import asdict
 
+    from sfray.redaction import redact
     from sfray.stages.decode_video import DecodeVideo
-    from sfray.storage.uris import redact
 
     schemes: dict[str, list[str]] = {}
     if allow_http:

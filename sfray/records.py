@@ -1,4 +1,4 @@
-"""The rows that travel through a job, and their Arrow schemas.
+"""The rows that travel through a job.
 
 A `Request` is one answer wanted, the unit of accounting. A `WorkItem` is one clip of one video
 with all its requests: it is fetched, decoded and encoded once. A `DecodedItem` is a work item
@@ -9,13 +9,18 @@ as one flat buffer, so that nothing is pickled on the way.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
+from sfray.columns import COLUMNS
 from sfray.errors import FAILURE_KINDS, RequestError
+from sfray.redaction import redact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +65,7 @@ class VideoFacts:
     """What is known of a video, as a viewer would see it: size after rotation, in pixels.
 
     `num_frames` is the number of displayed frames of the whole video; None where unknown.
+    `declared_duration_seconds` is what the container says of the stream, true or not.
     """
 
     container: str | None = None
@@ -71,6 +77,19 @@ class VideoFacts:
     fps: float | None = None
     duration_seconds: float | None = None
     num_frames: int | None = None
+    declared_duration_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoSource:
+    """What a video's bytes were; None where that is not known.
+
+    `sha256` is known where all bytes passed through anyway, `etag` where the storage gives one.
+    """
+
+    size_bytes: int | None = None
+    etag: str | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +154,7 @@ class DecodedItem:
     item: WorkItem
     video: DecodedVideo | None
     failure: RequestFailure | None
+    source: VideoSource = VideoSource()
     bytes_fetched: int = 0
     fetch_seconds: float = 0.0
     decode_seconds: float = 0.0
@@ -142,7 +162,10 @@ class DecodedItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """What the model said to one prompt; `token_ids` without the prompt, with its end token."""
+    """What the model said to one prompt; `token_ids` without the prompt, with its end token.
+
+    `answered_at` has a time zone.
+    """
 
     text: str
     token_ids: tuple[int, ...]
@@ -152,6 +175,7 @@ class Generation:
     num_prompt_tokens: int
     model_seconds: float
     choice: str | None = None
+    answered_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,72 +187,9 @@ class Outcome:
     result: Generation | RequestFailure
 
 
-def _string_list() -> pa.DataType:
-    return pa.list_(pa.string())
-
-
-FACTS_FIELDS: tuple[pa.Field, ...] = (
-    pa.field("container", pa.string()),
-    pa.field("codec", pa.string()),
-    pa.field("pixel_format", pa.string()),
-    pa.field("width", pa.int32()),
-    pa.field("height", pa.int32()),
-    pa.field("rotation_degrees", pa.int32()),
-    pa.field("fps", pa.float64()),
-    pa.field("duration_seconds", pa.float64()),
-    pa.field("num_frames", pa.int64()),
-)
-
-# What identifies a request in every table: the ledger of a run, answers and failures.
-KEY_FIELDS: tuple[pa.Field, ...] = (
-    pa.field("request_id", pa.string(), nullable=False),
-    pa.field("video_id", pa.string(), nullable=False),
-    pa.field("video_uri", pa.string(), nullable=False),
-    pa.field("start_seconds", pa.float64()),
-    pa.field("end_seconds", pa.float64()),
-    pa.field("prompt_id", pa.string(), nullable=False),
-    pa.field("task", pa.string(), nullable=False),
-    pa.field("prompt", pa.string(), nullable=False),
-    pa.field("options", _string_list()),
-    pa.field("reference_answer", pa.string()),
-    pa.field("fingerprint", pa.string(), nullable=False),
-)
-
-ANSWER_FIELDS: tuple[pa.Field, ...] = (
-    pa.field("text", pa.string(), nullable=False),
-    pa.field("choice", pa.string()),
-    pa.field("finish_reason", pa.string(), nullable=False),
-    pa.field("token_ids", pa.list_(pa.int32())),
-    pa.field("num_visual_tokens", pa.int32()),
-    pa.field("num_prompt_tokens", pa.int32()),
-    pa.field("num_generated_tokens", pa.int32()),
-    pa.field("mean_logprob", pa.float64()),
-    pa.field("frame_indices", pa.list_(pa.int64())),
-    pa.field("frame_pts_seconds", pa.list_(pa.float64())),
-    *(pa.field(f"video_{f.name}", f.type) for f in FACTS_FIELDS),
-    pa.field("reader", pa.string()),
-    pa.field("reader_reason", pa.string()),
-    pa.field("num_substituted_frames", pa.int32()),
-    pa.field("model_id", pa.string(), nullable=False),
-    pa.field("model_revision", pa.string()),
-    pa.field("run_id", pa.string(), nullable=False),
-    pa.field("bytes_fetched", pa.int64()),
-    pa.field("fetch_seconds", pa.float64()),
-    pa.field("decode_seconds", pa.float64()),
-    pa.field("model_seconds", pa.float64()),
-    pa.field("attempts", pa.int32(), nullable=False),
-)
-
-FAILURE_FIELDS: tuple[pa.Field, ...] = (
-    pa.field("stage", pa.string(), nullable=False),
-    pa.field("code", pa.string(), nullable=False),
-    pa.field("message", pa.string(), nullable=False),
-    pa.field("transient", pa.bool_(), nullable=False),
-    pa.field("attempts", pa.int32(), nullable=False),
-    pa.field("model_id", pa.string(), nullable=False),
-    pa.field("model_revision", pa.string()),
-    pa.field("run_id", pa.string(), nullable=False),
-)
+# What the results say of a video, by the attributes of `VideoFacts` and `VideoSource`.
+_FACTS = [pa.field(f.name, COLUMNS[f"video_{f.name}"].type) for f in fields(VideoFacts)]
+_SOURCE = [pa.field(f.name, COLUMNS[f"video_{f.name}"].type) for f in fields(VideoSource)]
 
 
 # Into which windows a clip was cut: `clip_id` hashes the clip and how it is cut.
@@ -252,34 +213,13 @@ FOUND_WINDOWS_SCHEMA = pa.schema(
 )
 
 
-def requests_schema(passthrough: pa.Schema) -> pa.Schema:
-    """The ledger of what a run was asked: one row a request, passthrough columns last."""
-    return pa.schema([*KEY_FIELDS, *passthrough])
-
-
-def answers_schema(passthrough: pa.Schema) -> pa.Schema:
-    """One row an answer; passthrough columns last."""
-    return pa.schema([*KEY_FIELDS, *ANSWER_FIELDS, *passthrough])
-
-
-def failures_schema(passthrough: pa.Schema) -> pa.Schema:
-    """One row a failure, history included; passthrough columns last."""
-    return pa.schema([*KEY_FIELDS, *FAILURE_FIELDS, *passthrough])
-
-
-def outcomes_schema(passthrough: pa.Schema) -> pa.Schema:
-    """What leaves the model stage: answers and failures in one stream, told apart by `code`."""
-    by_name = {f.name: f.with_nullable(True) for f in (*ANSWER_FIELDS, *FAILURE_FIELDS)}
-    return pa.schema([*KEY_FIELDS, *by_name.values(), *passthrough])
-
-
 def work_items_schema(passthrough: pa.Schema) -> pa.Schema:
     """One row a work item, its requests nested."""
     request_fields = [
         pa.field("request_id", pa.string()),
         pa.field("prompt_id", pa.string()),
         pa.field("prompt", pa.string()),
-        pa.field("options", _string_list()),
+        pa.field("options", pa.list_(pa.string())),
         pa.field("reference_answer", pa.string()),
     ]
     if len(passthrough):  # Parquet has no struct without members
@@ -305,7 +245,7 @@ def decoded_items_schema(passthrough: pa.Schema) -> pa.Schema:
             pa.field("frame_indices", pa.list_(pa.int64())),
             pa.field("pts_seconds", pa.list_(pa.float64())),
             pa.field("shape", pa.list_(pa.int32())),
-            pa.field("facts", pa.struct(list(FACTS_FIELDS))),
+            pa.field("facts", pa.struct(_FACTS)),
             pa.field("reader", pa.string()),
             pa.field("reader_reason", pa.string()),
             pa.field("num_substituted_frames", pa.int32()),
@@ -316,6 +256,7 @@ def decoded_items_schema(passthrough: pa.Schema) -> pa.Schema:
             pa.field("item", pa.struct(list(work_items_schema(passthrough)))),
             pa.field("video", video),
             pa.field("failure", pa.struct([("code", pa.string()), ("message", pa.string())])),
+            pa.field("source", pa.struct(_SOURCE)),
             pa.field("bytes_fetched", pa.int64()),
             pa.field("fetch_seconds", pa.float64()),
             pa.field("decode_seconds", pa.float64()),
@@ -358,6 +299,7 @@ def decoded_item_table(decoded: DecodedItem, schema: pa.Schema) -> pa.Table:
             "num_substituted_frames": video.num_substituted_frames,
         },
         "failure": None if failure is None else asdict(failure),
+        "source": asdict(decoded.source),
         "bytes_fetched": decoded.bytes_fetched,
         "fetch_seconds": decoded.fetch_seconds,
         "decode_seconds": decoded.decode_seconds,
@@ -383,7 +325,10 @@ def decoded_item_from_table(table: pa.Table, index: int) -> DecodedItem:
         )
     failure = RequestFailure(**row["failure"]) if row["failure"] is not None else None
     item = work_item_from_row(row.pop("item"))
-    return DecodedItem(**{**row, "item": item, "video": video, "failure": failure})
+    source = VideoSource(**row.pop("source"))
+    return DecodedItem(
+        **{**row, "item": item, "video": video, "failure": failure, "source": source}
+    )
 
 
 def _one_binary(values: np.ndarray) -> pa.Array:
@@ -416,6 +361,22 @@ class RunIdentity:
     prompt_fingerprints: dict[str, str] = field(default_factory=dict)
 
 
+def clip_id(video_id: str, start_seconds: float | None, end_seconds: float | None) -> str:
+    """The identity of a clip, whatever is asked of it and however it was cut."""
+    return digest([video_id, start_seconds, end_seconds])
+
+
+def as_references(reference_answer: str | None) -> list[str] | None:
+    """The value of `reference_answers` for a request with at most one."""
+    return None if reference_answer is None else [reference_answer]
+
+
+def digest(value: Any) -> str:
+    """A short identity of a JSON-able value; 128 bits leave no room for chance collisions."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
 def outcome_row(outcome: Outcome, run: RunIdentity) -> dict[str, Any]:
     """The row of `outcomes_schema` for an outcome; columns that don't apply are absent."""
     request, decoded, result = outcome.request, outcome.decoded, outcome.result
@@ -430,6 +391,8 @@ def outcome_row(outcome: Outcome, run: RunIdentity) -> dict[str, Any]:
         "prompt": request.prompt,
         "options": list(request.options) or None,
         "reference_answer": request.reference_answer,
+        "reference_answers": as_references(request.reference_answer),
+        "clip_id": clip_id(item.video_id, item.start_seconds, item.end_seconds),
         "attempts": item.attempt,
         "bytes_fetched": decoded.bytes_fetched,
         "fetch_seconds": decoded.fetch_seconds,
@@ -439,6 +402,8 @@ def outcome_row(outcome: Outcome, run: RunIdentity) -> dict[str, Any]:
         "fingerprint": run.prompt_fingerprints.get(request.prompt_id, run.fingerprint),
         "model_id": run.model_id,
         "model_revision": run.model_revision,
+        "video_resolved_uri": redact(item.fetch_uri),
+        **{f"video_{name}": value for name, value in asdict(decoded.source).items()},
         **request.passthrough,
     }
     if isinstance(result, RequestFailure):

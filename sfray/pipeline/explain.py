@@ -25,10 +25,9 @@ from sfray.records import (
     RunIdentity,
     WorkItem,
     outcome_row,
-    outcomes_schema,
 )
 from sfray.storage.folders import open_folder
-from sfray.storage.output_schema import frozen_schema, passthrough_of
+from sfray.storage.output_schema import columns_of
 from sfray.storage.partitioning import log_uris
 from sfray.storage.read_results import ANSWERS, ATTEMPTS, ATTEMPTS_SCHEMA, FAILURES, read_sequence
 from sfray.storage.run_files import read_run_file
@@ -74,11 +73,11 @@ def explain(uri: str, storage: StorageSpec, request_id: str) -> Explanation:
     """
     log, full_id = _found(uri, storage, request_id)
     folder = open_folder(log, storage)
-    schema = outcomes_schema(passthrough_of(frozen_schema(folder)))
+    columns = columns_of(folder).fields
     history = [
         _told(row)
         for name in (FAILURES, ANSWERS)
-        for row in _rows(read_sequence(folder, name, schema), full_id)
+        for row in _rows(read_sequence(folder, name, columns), full_id)
     ]
     row = history[-1]
     attempts = read_sequence(folder, ATTEMPTS, ATTEMPTS_SCHEMA)

@@ -32,7 +32,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 import sfray
 from sfray.errors import ClusterError, SpecError
 from sfray.pipeline.shipment import JOB_FILE, Shipment
-from sfray.storage.uris import redact, redact_text
+from sfray.redaction import redact, redact_text
 
 # After a wish to stop a driver has so long to write what it holds; Ray's own default is 3 s.
 _STOP_SECONDS = 60

@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.logging import RichHandler
 
-from sfray.storage.uris import redact_text
+from sfray.redaction import redact_text
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _about: ContextVar[dict[str, Any] | None] = ContextVar("about", default=None)

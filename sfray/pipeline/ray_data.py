@@ -24,6 +24,7 @@ from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.util.annotations import RayDeprecationWarning
 
 from sfray import errors
+from sfray.columns import outcomes_schema
 from sfray.errors import RunError
 from sfray.model.memory import ITEMS_IN_FLIGHT
 from sfray.pipeline.actors import (
@@ -37,13 +38,8 @@ from sfray.pipeline.actors import (
 from sfray.pipeline.block_feed import feed
 from sfray.pipeline.cluster import NODE_GROUP_LABEL, ClusterShare
 from sfray.pipeline.logs import log_format
-from sfray.records import (
-    FOUND_WINDOWS_SCHEMA,
-    RunIdentity,
-    decoded_items_schema,
-    outcomes_schema,
-)
-from sfray.storage.uris import redact_text
+from sfray.records import FOUND_WINDOWS_SCHEMA, RunIdentity, decoded_items_schema
+from sfray.redaction import redact_text
 from sfray.telemetry.stage_load import ANSWER_STAGE, DECODE_STAGE, StageLoad, StageState
 
 # An actor that dies is started again this often, and a task that was on it is tried once more;

@@ -5,25 +5,26 @@ Everything here works on Arrow tables, so that a million rows stay a few hundred
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sfray.columns import COLUMNS, outcomes_schema, passthrough_name, table_schema
 from sfray.config import JobSpec
 from sfray.errors import ManifestError
 from sfray.prompts.templates import column_names, fill_columns
-from sfray.records import KEY_FIELDS, RequestFailure, RunIdentity, outcomes_schema
+from sfray.records import RequestFailure, RunIdentity, as_references, clip_id, digest
+from sfray.redaction import identity_uri
 from sfray.storage.manifest import read_manifest
-from sfray.storage.uris import identity_uri, join
+from sfray.storage.uris import join
 
 CLIP_KEY = ["video_id", "start_seconds", "end_seconds"]
 # A column that no manifest has: the number of a row while tables are worked on.
 _ROW = "\0row"
+_NO_PASSTHROUGH = pa.schema([])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +98,8 @@ def plan_requests(spec: JobSpec, run: RunIdentity) -> PlannedRequests:
 
 
 def _planned_schema(passthrough: pa.Schema) -> pa.Schema:
-    return pa.schema(
-        [*KEY_FIELDS, pa.field("fetch_uri", pa.string(), nullable=False), *passthrough]
-    )
+    fetch_uri = pa.field("fetch_uri", pa.string(), nullable=False)
+    return pa.schema([*table_schema("requests", _NO_PASSTHROUGH), fetch_uri, *passthrough])
 
 
 def _split_invalid(
@@ -232,14 +232,23 @@ def _reference_answers(rows: pa.Table, spec: JobSpec) -> pa.ChunkedArray:
     return pc.if_else(pc.is_null(rows["question"]), rows["answer"], pa.scalar(None, pa.string()))
 
 
-def digest(value: Any) -> str:
-    """A short identity of a JSON-able value; 128 bits leave no room for chance collisions."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
 def _content_id(question: str, options: list[str] | None, answer: str | None) -> str:
     return "q-" + digest([question, options, answer])[:12]
+
+
+def _content(row: dict[str, Any], passthrough: Sequence[str]) -> dict[str, Any]:
+    """What identifies a row that is no request: its columns as the manifest calls them.
+
+    Of a row that was a request before it failed, those that requests had from the first on: its
+    id may not change with a column that is added to them.
+    """
+    left_out = {"row_number", "request_id"}
+    if "request_id" in row:
+        left_out |= {column.name for column in COLUMNS.values() if column.since > 1}
+    content = {name: value for name, value in row.items() if name not in left_out}
+    for name in passthrough:
+        content[name] = content.pop(passthrough_name(name))
+    return content
 
 
 def row_failure(
@@ -247,13 +256,14 @@ def row_failure(
 ) -> dict[str, Any]:
     """The failure row of a manifest row; its id is a hash of the row."""
     failure = RequestFailure(code=code, message=why)
-    content = {k: v for k, v in row.items() if k not in ("row_number", "request_id")}
+    content = _content(row, spec.manifest.passthrough)
     uri = identity_uri(row["video_uri"] or "")
+    reference = row.get("reference_answer") or row.get("answer")
     prompt_id = row.get("prompt_id") or row.get("question_id") or ""
     if not prompt_id and spec.prompts:
         prompt_id = spec.prompts[0].prompt_id
     return {
-        **{name: row[name] for name in spec.manifest.passthrough},
+        **{name: row[name] for name in map(passthrough_name, spec.manifest.passthrough)},
         "request_id": digest([run.fingerprint, code, repr(sorted(content.items()))]),
         "video_id": row["video_id"] or uri,
         "video_uri": uri,
@@ -263,7 +273,9 @@ def row_failure(
         "task": run.task,
         "prompt": row.get("prompt") or row.get("question") or "",
         "options": row.get("options"),
-        "reference_answer": row.get("reference_answer") or row.get("answer"),
+        "reference_answer": reference,
+        "clip_id": clip_id(row["video_id"] or uri, row["start_seconds"], row["end_seconds"]),
+        "reference_answers": as_references(reference),
         "fingerprint": row.get("fingerprint")
         or run.prompt_fingerprints.get(prompt_id, run.fingerprint),
         "stage": failure.stage,

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import yaml
 from rich.console import Console
 
+from sfray.columns import outcomes_schema
 from sfray.config import JobSpec
 from sfray.model.checkpoint import check_checkpoint, pinned
 from sfray.model.presets import ModelProfile, resolve_sampling_and_pooling
@@ -39,16 +40,12 @@ from sfray.records import (
     Outcome,
     RequestFailure,
     outcome_row,
-    outcomes_schema,
     work_item_from_row,
 )
+from sfray.redaction import redact_values
 from sfray.stages.decode_video import DecodeVideo
 from sfray.stages.find_windows import FindWindows
-from sfray.storage.folders import open_folder
-from sfray.storage.output_schema import freeze_schema
-from sfray.storage.partitioning import fix_output
 from sfray.storage.results_log import ResultsLog
-from sfray.storage.uris import redact_values
 from sfray.telemetry.bottleneck import bottleneck
 from sfray.telemetry.progress import Display, make_display
 from sfray.telemetry.run_counters import RunCounters
@@ -86,18 +83,14 @@ def run_job(
     plan = make_plan(spec.model_copy(update={"model": pinned(spec.model, spec.storage)}), limit)
     # What only planning needed goes back to the system: at a million requests 450 MB.
     pa.default_memory_pool().release_unused()
-    output, passthrough = plan.spec.output, plan.requests.passthrough
-    if output.part is not None:
-        root = open_folder(output.uri, plan.spec.storage)
-        fix_output(root, output.part)
-        passthrough = freeze_schema(root, passthrough)
+    output = plan.spec.output
     with (
         run_logged(plan.run.run_id),
         ResultsLog.open(
-            output.log_uri,
+            output.uri,
             plan.spec.storage,
             partition=output.part,
-            passthrough=passthrough,
+            passthrough=plan.requests.passthrough,
             run_id=plan.run.run_id,
             flush_rows=output.flush_rows,
             flush_seconds=output.flush_seconds,
@@ -205,8 +198,7 @@ class _Run:
         run_id = self._plan.run.run_id
         self._log.write_run_file(run_id, "spec.yaml", spec.encode())
         self._log.write_run_file(run_id, "versions.yaml", yaml.safe_dump(versions()).encode())
-        requests = self._pending.drop_columns("fetch_uri")
-        self._log.write_run_file(run_id, "requests.parquet", requests)
+        self._log.write_requests(self._pending)
 
     def answer_all(self, stages: Stages | None, console: Console, stop: StopSignal) -> None:
         """Finds windows where clips are cut, logs what is asked, and answers it."""

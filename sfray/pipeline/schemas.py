@@ -6,17 +6,21 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-import pyarrow as pa
-
+from sfray.columns import COLUMNS, TABLES, TableName
 from sfray.config import JobSpec
 from sfray.errors import FAILURE_KINDS, SpecError
-from sfray.records import answers_schema, failures_schema, requests_schema
-
-_NO_PASSTHROUGH = pa.schema([])
 
 
-def _columns(schema: pa.Schema) -> dict[str, Any]:
-    columns = [{"name": f.name, "type": str(f.type), "nullable": f.nullable} for f in schema]
+def _columns(table: TableName) -> dict[str, Any]:
+    columns = [
+        {
+            "name": column.name,
+            "type": str(column.type),
+            "nullable": column.nullable,
+            "meaning": column.meaning,
+        }
+        for column in map(COLUMNS.__getitem__, TABLES[table])
+    ]
     return {"version": 1, "columns": columns, "passthrough": "the manifest's columns, last"}
 
 
@@ -35,9 +39,9 @@ def codes_table() -> str:
 
 _DOCUMENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "job": JobSpec.model_json_schema,
-    "requests": lambda: _columns(requests_schema(_NO_PASSTHROUGH)),
-    "answers": lambda: _columns(answers_schema(_NO_PASSTHROUGH)),
-    "failures": lambda: _columns(failures_schema(_NO_PASSTHROUGH)),
+    "requests": lambda: _columns("requests"),
+    "answers": lambda: _columns("answers"),
+    "failures": lambda: _columns("failures"),
     "codes": _codes,
 }
 

@@ -19,8 +19,9 @@ from sfray.errors import ManifestError, SpecError
 from sfray.model.presets import DEMO, PRESETS, is_on_s3
 from sfray.pipeline.plan import resolve
 from sfray.prompts.templates import is_built_in
+from sfray.redaction import redact
 from sfray.storage.manifest_files import find_files
-from sfray.storage.uris import is_remote, local_path, redact
+from sfray.storage.uris import is_remote, local_path
 
 JOB_FILE = "job.yaml"
 _TEMPLATE_FILE = "template.txt"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from datetime import UTC, datetime
 
 import torch
 from torch import Tensor
@@ -126,6 +127,7 @@ class AnswerPrompts:
             num_prompt_tokens=num_visual_tokens + num_text_tokens,
             model_seconds=seconds,
             choice=parse_choice(completion.text, request.options) if request.options else None,
+            answered_at=datetime.now(UTC),
         )
 
 

@@ -64,6 +64,7 @@ class DecodeVideo:
             item=item,
             video=video,
             failure=failure,
+            source=meter.source,
             bytes_fetched=meter.bytes_fetched,
             fetch_seconds=meter.fetch_seconds,
             decode_seconds=meter.other_seconds,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sfray.errors import RequestError
+from sfray.records import VideoSource
 from sfray.storage.fetch import FetchedFile, Fetcher
 from sfray.video.content import HEAD_BYTES, check_content
 
@@ -16,12 +17,16 @@ _READS_OF_CHANGING_FILE = 3
 
 
 class Meter:
-    """What reading one video took, over all reads of its file, from this object's making on."""
+    """What reading one video took, over all reads of its file, from this object's making on.
+
+    `source` is what the file was when it was read last.
+    """
 
     def __init__(self) -> None:
         self._began = time.monotonic()
         self.bytes_fetched = 0
         self.fetch_seconds = 0.0
+        self.source = VideoSource()
 
     @property
     def other_seconds(self) -> float:
@@ -32,6 +37,7 @@ class Meter:
         bytes_fetched, fetch_seconds = file.count()
         self.bytes_fetched += bytes_fetched
         self.fetch_seconds += fetch_seconds
+        self.source = VideoSource(size_bytes=file.size, etag=file.etag, sha256=file.sha256)
 
 
 def read_video(

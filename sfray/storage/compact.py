@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sfray.columns import TableName, outcomes_schema, table_schema
 from sfray.config import StorageSpec
 from sfray.errors import SpecError, StorageError
-from sfray.records import answers_schema, failures_schema
+from sfray.records import clip_id
 from sfray.storage.folders import open_folder
 from sfray.storage.objects import Folder
-from sfray.storage.output_schema import frozen_schema, passthrough_of
+from sfray.storage.output_schema import OutputColumns, columns_of
 from sfray.storage.part_sequence import list_parts, read_parts
 from sfray.storage.partitioning import log_uris
 from sfray.storage.read_results import (
@@ -60,21 +61,21 @@ def compact(uri: str, to: str, storage: StorageSpec) -> CompactReport:
     if source.uri == target.uri:
         raise SpecError(f"{source.uri} can't be compacted into itself: name another place")
     logs = [open_folder(log, storage) for log in log_uris(uri, storage)]
-    frozen = frozen_schema(source)
+    columns = columns_of(source)
     with ResultsLog.open(
         to,
         storage,
-        passthrough=passthrough_of(frozen),
+        passthrough=columns.passthrough,
         run_id=f"compact-{uuid.uuid4().hex[:8]}",
         flush_rows=2 * PART_ROWS,
         flush_seconds=float("inf"),
     ) as log:
-        _copy_requests(logs, log)
+        _copy_requests(logs, columns, log)
         _copy_origins(logs, target, log)
         windows = pa.concat_tables([run_windows(one) for one in logs])
         if windows.num_rows:
             log.write_windows(windows)
-        copies = [_Copy(one, target, log, frozen) for one in logs]
+        copies = [_Copy(one, target, log, columns) for one in logs]
         failed = [ids for copy in copies for ids in copy.failures().chunks]
         answered = [ids for copy in copies for ids in copy.answers().chunks]
     _compare_ids(
@@ -90,11 +91,13 @@ def compact(uri: str, to: str, storage: StorageSpec) -> CompactReport:
 class _Copy:
     """The rows of a source's log on their way to the log of a target."""
 
-    def __init__(self, source: Folder, target: Folder, log: ResultsLog, frozen: pa.Schema) -> None:
+    def __init__(
+        self, source: Folder, target: Folder, log: ResultsLog, columns: OutputColumns
+    ) -> None:
         self._source = source
         self._target = target
         self._log = log
-        self._frozen = frozen
+        self._columns = columns
         self.num_copied = 0
 
     def failures(self) -> pa.ChunkedArray:
@@ -102,33 +105,32 @@ class _Copy:
 
         They come before the answers: what is answered meanwhile has both, and the answer counts.
         """
-        rows = read_sequence(self._source, FAILURES, self._frozen)
+        rows = read_sequence(self._source, FAILURES, self._columns.schema_of(FAILURES))
         rows = latest_rows(rows, progress_of(self._source).answered_ids)
         keys = pa.schema([("request_id", pa.string()), ("run_id", pa.string())])
         there = _joined(read_sequence(self._target, FAILURES, keys))
         fresh = rows.filter(pc.invert(pc.is_in(_joined(rows), value_set=there)))
         if fresh.num_rows:
-            schema = failures_schema(passthrough_of(self._frozen))
-            self._write(fresh, FAILURES, schema)
+            self._write(fresh, FAILURES)
         return rows["request_id"]
 
     def answers(self) -> pa.ChunkedArray:
         """Copies the answers; returns the ids of all in the source."""
-        schema = answers_schema(passthrough_of(self._frozen))
         there = self._log.answered_ids()
         ids: list[pa.Array] = []
-        for rows in self._large_tables(schema):
+        for rows in self._large_tables():
             ids += rows["request_id"].chunks
             fresh = rows.filter(pc.invert(pc.is_in(rows["request_id"], value_set=there)))
             if fresh.num_rows:
-                self._write(fresh, ANSWERS, schema)
+                self._write(fresh, ANSWERS)
         return pa.chunked_array(ids, pa.string())
 
-    def _large_tables(self, schema: pa.Schema) -> Iterator[pa.Table]:
+    def _large_tables(self) -> Iterator[pa.Table]:
+        schema = self._columns.schema_of(ANSWERS)
         waiting: list[pa.Table] = []
         num_rows = num_bytes = 0
         for table in read_parts(self._source, list_parts(self._source, ANSWERS), schema.names):
-            waiting.append(widened(table, self._frozen))
+            waiting.append(widened(table, schema))
             num_rows += table.num_rows
             num_bytes += table.nbytes
             if num_rows >= PART_ROWS or num_bytes >= PART_BYTES:
@@ -137,26 +139,38 @@ class _Copy:
         if num_rows:
             yield pa.concat_tables(waiting)
 
-    def _write(self, rows: pa.Table, name: str, schema: pa.Schema) -> None:
+    def _write(self, stored: pa.Table, name: TableName) -> None:
         """Writes a part and reads it back."""
+        schema = outcomes_schema(self._columns.passthrough)
+        rows = self._columns.from_stored(stored, schema)
+        if not self._columns.has("clip_id"):
+            rows = _with_clip_ids(rows)
         self._log.append(rows)
         self._log.flush()
         part = list_parts(self._target, name)[-1]
-        (written,) = read_parts(self._target, [part], schema.names)
-        if not written.cast(schema).equals(rows.select(schema.names).cast(schema)):
+        wanted = self._log.columns.to_stored(rows, name)
+        (written,) = read_parts(self._target, [part], wanted.schema.names)
+        if not written.cast(wanted.schema).equals(wanted):
             raise StorageError(f"{self._target.uri}/{part.info.key} is not what was written")
         self.num_copied += rows.num_rows
 
 
-def _copy_requests(logs: Sequence[Folder], log: ResultsLog) -> None:
+def _with_clip_ids(rows: pa.Table) -> pa.Table:
+    """The ids that an output of an older version lacks follow from what it has."""
+    index = rows.schema.get_field_index("clip_id")
+    keys = (rows[name].to_pylist() for name in ("video_id", "start_seconds", "end_seconds"))
+    ids = [clip_id(*key) for key in zip(*keys, strict=True)]
+    return rows.set_column(index, rows.schema.field(index), pa.array(ids, pa.string()))
+
+
+def _copy_requests(logs: Sequence[Folder], columns: OutputColumns, log: ResultsLog) -> None:
     """What all runs were asked becomes what the copy was asked, once each."""
-    tables = [table for source in logs for table in run_requests(source)]
+    stored = [table for source in logs for table in run_requests(source)]
+    schema = table_schema("requests", columns.passthrough)
+    tables = [columns.from_stored(table, schema) for table in stored]
     if not tables:
         return
-    requests = latest_rows(
-        pa.concat_tables(tables, promote_options="default"), pa.chunked_array([], pa.string())
-    )
-    log.write_run_file(log.run_id, "requests.parquet", requests)
+    log.write_requests(latest_rows(pa.concat_tables(tables), pa.chunked_array([], pa.string())))
 
 
 def _copy_origins(logs: Sequence[Folder], target: Folder, log: ResultsLog) -> None:

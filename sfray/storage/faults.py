@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sfray.errors import RunError
-from sfray.storage.uris import redact_text
+from sfray.redaction import redact_text
 
 # The libraries behind the filesystems raise their own exceptions beside OSError. They are known
 # by module, since importing all of them would cost more than what they are needed for.

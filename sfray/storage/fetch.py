@@ -7,6 +7,7 @@ which the kernel removes even after a crash. Long ones are read by range through
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 import tempfile
@@ -18,8 +19,9 @@ from pathlib import Path
 
 from sfray.config import StorageSpec, VideosSpec
 from sfray.errors import RequestError
+from sfray.redaction import redact
 from sfray.storage.remote import RemoteFile, open_remote, scratch_space
-from sfray.storage.uris import is_remote, local_path, redact, scheme_of
+from sfray.storage.uris import is_remote, local_path, scheme_of
 
 # Up to this size a remote file is fetched whole: fewer round trips cost less than bytes.
 WHOLE_FILE_BYTES = 16 * 2**20
@@ -35,15 +37,24 @@ class FetchedFile:
 
     Attributes:
         size: in bytes.
+        etag: of the object or answer; None where the storage gives none.
+        sha256: of the content, where all of it was fetched; else None.
         descriptor: read-only; None where bytes are read by range.
         bytes_fetched: over the network so far.
         fetch_seconds: spent waiting for the storage so far.
     """
 
     def __init__(
-        self, size: int, *, descriptor: int | None = None, remote: RemoteFile | None = None
+        self,
+        size: int,
+        *,
+        descriptor: int | None = None,
+        remote: RemoteFile | None = None,
+        sha256: str | None = None,
     ) -> None:
         self.size = size
+        self.etag = remote.etag if remote else None
+        self.sha256 = sha256
         self.descriptor = descriptor
         self.fetch_seconds = 0.0
         self._remote = remote
@@ -218,24 +229,28 @@ class Fetcher:
         remote = open_remote(uri, self._videos, self._storage)
         try:
             self._check_size(remote.size)
-            descriptor = None
+            descriptor, sha256 = None, remote.sha256
             if whole or remote.size <= WHOLE_FILE_BYTES:
-                descriptor = self._copy_to_scratch(remote)
+                descriptor, sha256 = self._copy_to_scratch(remote)
         except BaseException:
             remote.close()
             raise
-        file = FetchedFile(remote.size, descriptor=descriptor, remote=remote)
+        file = FetchedFile(remote.size, descriptor=descriptor, remote=remote, sha256=sha256)
         file.fetch_seconds = time.monotonic() - began
         return file
 
-    def _copy_to_scratch(self, remote: RemoteFile) -> int:
-        """A read-only descriptor of a nameless file with the whole content."""
+    def _copy_to_scratch(self, remote: RemoteFile) -> tuple[int, str]:
+        """A read-only descriptor of a nameless file with the whole content, and its SHA-256."""
         step = _MAX_READ_AHEAD_BLOCKS * _BLOCK_BYTES
+        digest = hashlib.sha256()
         with scratch_space(), tempfile.TemporaryFile() as scratch:
             for offset in range(0, remote.size, step):
-                scratch.write(remote.read(offset, min(step, remote.size - offset)))
+                data = remote.read(offset, min(step, remote.size - offset))
+                digest.update(data)
+                scratch.write(data)
             scratch.flush()
-            return os.open(f"/proc/self/fd/{scratch.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(f"/proc/self/fd/{scratch.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+        return descriptor, digest.hexdigest()
 
 
 def _lies_under(root: str, uri: str) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sfray.config import StorageSpec
 from sfray.errors import StorageError
+from sfray.redaction import redact
 from sfray.storage.local_folder import LocalFolder
 from sfray.storage.objects import Folder
-from sfray.storage.uris import local_path, redact, scheme_of
+from sfray.storage.uris import local_path, scheme_of
 
 
 def open_folder(uri: str, storage: StorageSpec) -> Folder:

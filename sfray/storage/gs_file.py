@@ -9,7 +9,7 @@ from typing import Any
 from sfray.config import StorageSpec
 from sfray.errors import RequestError, StorageError
 from sfray.storage.faults import explain, is_storage_fault
-from sfray.storage.remote import video_changed
+from sfray.storage.remote import plain_etag, video_changed
 from sfray.storage.uris import open_filesystem
 
 
@@ -22,6 +22,8 @@ class GsFile:
             self._filesystem, self._path = open_filesystem(uri, storage)
             told = self._told_or_no_bucket()
         self.size = int(told["size"])
+        self.etag = plain_etag(told.get("etag"))
+        self.sha256: str | None = None
         self._version = _version(told)
 
     def read(self, offset: int, length: int) -> bytes:

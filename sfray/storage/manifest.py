@@ -16,15 +16,17 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from sfray.columns import COLUMNS, manifest_name, passthrough_field, passthrough_name
 from sfray.config import ManifestSpec, StorageSpec
 from sfray.errors import ManifestError
-from sfray.records import ANSWER_FIELDS, FAILURE_FIELDS, KEY_FIELDS
 from sfray.storage.manifest_columns import AS_FLAT, ROW_FIELDS, explode_prompts, plain_type
 from sfray.storage.manifest_files import ManifestFile, column_types, find_files, read_tables
 
 _QUESTION_COLUMNS = ("question_id", "question", "options", "answer")
 _MAPPABLE = (*AS_FLAT, "prompts")
-_RESULT_NAMES = frozenset(f.name for f in (*KEY_FIELDS, *ANSWER_FIELDS, *FAILURE_FIELDS)) | {
+# What no passthrough column may be called. One that is called as a later column of the results
+# goes under another name there.
+_TAKEN = frozenset(column.name for column in COLUMNS.values() if column.since == 1) | {
     "row_number",
     "fetch_uri",
 }
@@ -36,7 +38,8 @@ class Manifest:
     """The rows of all files.
 
     Attributes:
-        passthrough_schema: the columns that reach the results, all nullable.
+        passthrough_schema: the columns that reach the results, all nullable, as they are called
+            there; `sfray.columns.manifest_name` says how the files call them.
         extra_columns: further columns of the files that `batches` carries.
     """
 
@@ -62,7 +65,7 @@ class Manifest:
         Raises:
             ManifestError: a file can't be read or a column has a type of no use.
         """
-        wanted = [*self.columns.values(), *self.passthrough_schema.names, *self.extra_columns]
+        wanted = [*self.columns.values(), *self._named]
         row_number = 0
         for file in self.files:
             for table in read_tables(file, tuple(dict.fromkeys(wanted))):
@@ -75,20 +78,30 @@ class Manifest:
         for name, column in self.columns.items():
             if column in table.column_names:
                 arrays[name] = table[column]
-        for name in (*self.passthrough_schema.names, *self.extra_columns):
+        for name in self._named:
             if name in table.column_names:
                 arrays.setdefault(name, table[name])
         rows = pa.table(arrays)
         if "prompts" in arrays:
             rows = explode_prompts(rows, self.columns["prompts"], file_name)
         flat = [self._flat_column(f, rows, file_name) for f in ROW_FIELDS]
-        further = [
-            self._further_column(name, rows, file_name)
-            for name in dict.fromkeys((*self.passthrough_schema.names, *self.extra_columns))
-            if name not in AS_FLAT
-        ]
-        names = [*(f.name for f in ROW_FIELDS), *(name for name, _ in further)]
-        return pa.table([*flat, *(column for _, column in further)], names=names)
+        further = {
+            f.name: self._further_column(str(manifest_name(f)), f.type, rows, file_name)
+            for f in self.passthrough_schema
+            if f.name not in AS_FLAT
+        }
+        kinds = {manifest_name(f): f.type for f in self.passthrough_schema}
+        for name in self.extra_columns:
+            if name not in AS_FLAT and name not in further:
+                further[name] = self._further_column(name, kinds.get(name), rows, file_name)
+        names = [*(f.name for f in ROW_FIELDS), *further]
+        return pa.table([*flat, *further.values()], names=names)
+
+    @property
+    def _named(self) -> tuple[str, ...]:
+        """The columns of the files that the job names, besides those of sfray."""
+        passed = [str(manifest_name(f)) for f in self.passthrough_schema]
+        return tuple(dict.fromkeys((*passed, *self.extra_columns)))
 
     def _flat_column(self, column: pa.Field, rows: pa.Table, file_name: str) -> pa.ChunkedArray:
         if column.name == "row_number":
@@ -98,16 +111,15 @@ class Manifest:
         return AS_FLAT[column.name](rows[column.name], self.columns[column.name], file_name)
 
     def _further_column(
-        self, name: str, rows: pa.Table, file_name: str
-    ) -> tuple[str, pa.ChunkedArray]:
-        index = self.passthrough_schema.get_field_index(name)
+        self, name: str, kind: pa.DataType | None, rows: pa.Table, file_name: str
+    ) -> pa.ChunkedArray:
+        """A column that is none of sfray's, as `kind`, or as a plain type of its own."""
         if name not in rows.column_names:  # a block of JSON lines in which no row has it
-            kind = self.passthrough_schema.field(index).type if index >= 0 else pa.string()
-            return name, pa.nulls(rows.num_rows, kind)
+            return pa.nulls(rows.num_rows, kind or pa.string())
         column = rows[name]
-        kind = self.passthrough_schema.field(index).type if index >= 0 else plain_type(column.type)
+        kind = kind or plain_type(column.type)
         try:
-            return name, column.cast(kind)
+            return column.cast(kind)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise ManifestError(
                 f"the column {name!r} of {file_name} has the type {column.type}, which does not "
@@ -127,7 +139,7 @@ def read_manifest(
         ManifestError: a file is missing or unreadable, or lacks a column that is asked for.
         StorageError: the URI's scheme is unknown.
     """
-    _check_names(manifest)
+    _check_names(manifest, extra_columns)
     scratch = tempfile.TemporaryDirectory(prefix="sfray-manifest-")
     files = find_files(manifest.uris, storage, Path(scratch.name))
     # The types of JSON lines are known after reading them; without such columns they don't matter.
@@ -140,12 +152,12 @@ def read_manifest(
         spec=manifest,
         files=tuple(files),
         passthrough_schema=_passthrough_schema(manifest, files, schemas),
-        extra_columns=tuple(n for n in extra_columns if n not in manifest.passthrough),
+        extra_columns=tuple(extra_columns),
         scratch=scratch,
     )
 
 
-def _check_names(manifest: ManifestSpec) -> None:
+def _check_names(manifest: ManifestSpec, extra_columns: Sequence[str]) -> None:
     for name in manifest.columns:
         if name not in _MAPPABLE:
             raise ManifestError(
@@ -153,7 +165,7 @@ def _check_names(manifest: ManifestSpec) -> None:
                 f"{', '.join(_MAPPABLE)} (each maps to the name that the manifest uses)"
             )
     for name in manifest.passthrough:
-        if name in _RESULT_NAMES:
+        if name in _TAKEN:
             raise ManifestError(
                 f"manifest.passthrough: {name!r} is the name of a column of the results; "
                 "rename it in the manifest"
@@ -162,6 +174,12 @@ def _check_names(manifest: ManifestSpec) -> None:
             raise ManifestError(
                 f"manifest.passthrough: {name!r} means the column "
                 f"{manifest.columns[name]!r} here, by manifest.columns; pass that one through"
+            )
+        other = passthrough_name(name)
+        if other != name and other in (*manifest.passthrough, *extra_columns):
+            raise ManifestError(
+                f"manifest.passthrough: {name!r} is called {other!r} in the results, but the job "
+                "names a column of that name too; rename one of them in the manifest"
             )
 
 
@@ -213,4 +231,6 @@ def _passthrough_schema(
                 f"before it: {error}"
             ) from error
     labels = {name: pa.string() for name in _QUESTION_COLUMNS}
-    return pa.schema([(f.name, labels.get(f.name, plain_type(f.type))) for f in united])
+    return pa.schema(
+        passthrough_field(f.name, labels.get(f.name, plain_type(f.type))) for f in united
+    )

@@ -18,8 +18,9 @@ from fsspec import AbstractFileSystem
 
 from sfray.config import StorageSpec
 from sfray.errors import ManifestError
+from sfray.redaction import identity_uri, redact, redact_text
 from sfray.storage.faults import storage_faults
-from sfray.storage.uris import identity_uri, open_filesystem, redact, redact_text, scheme_of
+from sfray.storage.uris import open_filesystem, scheme_of
 
 FORMATS = {
     ".parquet": "parquet",

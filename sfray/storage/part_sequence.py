@@ -69,11 +69,17 @@ def read_parts(folder: Folder, parts: Sequence[Part], columns: Sequence[str]) ->
 
 
 def encode_part(table: pa.Table, about: dict[str, str]) -> bytes:
-    """A table as a Parquet file with checksummed pages; `about` goes into its metadata."""
+    """A table as a Parquet file with checksummed pages; `about` goes into its metadata.
+
+    One without rows has no row group either: readers choke on a group of no rows.
+    """
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table.replace_schema_metadata(about), sink, compression="zstd", write_page_checksum=True
-    )
+    table = table.replace_schema_metadata(about)
+    with pq.ParquetWriter(
+        sink, table.schema, compression="zstd", write_page_checksum=True
+    ) as writer:
+        if table.num_rows:
+            writer.write_table(table)
     return sink.getvalue().to_pybytes()
 
 
@@ -125,7 +131,7 @@ class PartSequence:
             OutputInUseError: another writer put a part of this number.
         """
         try:
-            self._put(table.select(self.schema.names).cast(self.schema), "rows")
+            self._put(table.cast(self.schema), "rows")
         except KeyTakenError as error:
             raise OutputInUseError(
                 f"another run has taken over the output {self._folder.uri}: this one ends, "

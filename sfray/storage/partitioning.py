@@ -16,7 +16,7 @@ from sfray.errors import SchemaError, StorageError
 from sfray.partition import Partition
 from sfray.storage.folders import open_folder
 from sfray.storage.objects import Folder, KeyTakenError
-from sfray.storage.output_schema import read_frozen_schema
+from sfray.storage.output_schema import read_columns
 from sfray.storage.uris import join
 
 _KEY = "_sfray/partitioning.json"
@@ -59,7 +59,7 @@ def log_uris(uri: str, storage: StorageSpec) -> list[str]:
         StorageError: no run has been there.
     """
     root = open_folder(uri, storage)
-    if read_frozen_schema(root) is None:
+    if read_columns(root) is None:
         raise StorageError(f"the output {root.uri} holds no results")
     number = num_partitions(root)
     if number is None:
@@ -67,7 +67,7 @@ def log_uris(uri: str, storage: StorageSpec) -> list[str]:
     there = set(root.list_folders(""))
     names = (Partition(index=i, num_partitions=number).folder for i in range(number))
     logs = [join(uri, name) for name in names if name in there]
-    return [log for log in logs if read_frozen_schema(open_folder(log, storage)) is not None]
+    return [log for log in logs if read_columns(open_folder(log, storage)) is not None]
 
 
 def _split_as(partition: Partition | None) -> Split:
@@ -88,7 +88,7 @@ def _fix(folder: Folder, ours: Split) -> None:
 def _read(folder: Folder) -> Split | None:
     body = folder.read(_KEY)
     if body is None:  # an output that has results all the same is older than this file
-        return None if read_frozen_schema(folder) is None else {}
+        return None if read_columns(folder) is None else {}
     split: Split = json.loads(body)
     return split
 

@@ -9,18 +9,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from sfray.columns import COLUMNS, TableName
 from sfray.config import StorageSpec
 from sfray.errors import StorageError
-from sfray.records import answers_schema, failures_schema
 from sfray.storage.faults import storage_faults
 from sfray.storage.folders import open_folder
 from sfray.storage.objects import Folder
-from sfray.storage.output_schema import frozen_schema, passthrough_of
+from sfray.storage.output_schema import columns_of
 from sfray.storage.part_sequence import list_parts, read_parts
 from sfray.storage.partitioning import log_uris
 from sfray.storage.uris import join, open_filesystem
 
-ANSWERS, FAILURES, ATTEMPTS = "answers", "failures", "_sfray/attempts"
+# Sequences of parts; those of answers and failures are called as their tables.
+ANSWERS: TableName = "answers"
+FAILURES: TableName = "failures"
+ATTEMPTS = "_sfray/attempts"
 ATTEMPTS_SCHEMA = pa.schema(
     [
         pa.field("request_id", pa.string(), nullable=False),
@@ -93,19 +96,25 @@ def current_state(uri: str, storage: StorageSpec, columns: Sequence[str] | None 
     """One row a request: its answer if it has one, else its latest failure (`code` is set).
 
     Args:
-        columns: those of `outcomes_schema` that are wanted; None for all.
+        columns: those that are wanted, of the results or passed through; None for all of the
+            output. Null is what an output of an older version lacks.
     """
     logs = log_uris(uri, storage)
-    frozen = frozen_schema(open_folder(uri, storage))
-    wanted = pa.schema([frozen.field(name) for name in columns]) if columns else frozen
-    needed = pa.schema({f.name: f for f in (frozen.field("request_id"), *wanted)}.values())
+    there = columns_of(open_folder(uri, storage))
+    fields = {f.name: f for f in there.fields}
+    lacking = [n for n in columns or () if n in COLUMNS and not there.has(n)]
+    wanted = [n for n in columns or fields if n not in lacking]
+    needed = pa.schema([fields[name] for name in dict.fromkeys(["request_id", *wanted])])
     states = [widened(pa.table({}), needed)]
     for log in logs:
         folder = open_folder(log, storage)
         failures = read_sequence(folder, FAILURES, needed)
         answers = read_sequence(folder, ANSWERS, needed)
         states += [answers, latest_rows(failures, answers["request_id"])]
-    return pa.concat_tables(states).select(wanted.names)
+    state = pa.concat_tables(states)
+    for name in lacking:
+        state = state.append_column(COLUMNS[name].field, pa.nulls(len(state), COLUMNS[name].type))
+    return state.select(list(columns or fields))
 
 
 def latest_rows(failures: pa.Table, answered_ids: pa.ChunkedArray) -> pa.Table:
@@ -138,11 +147,10 @@ def widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table(columns, names=schema.names)
 
 
-def _dataset(uri: str, storage: StorageSpec, name: str) -> ds.Dataset:
+def _dataset(uri: str, storage: StorageSpec, name: TableName) -> ds.Dataset:
     logs = log_uris(uri, storage)
     folder = open_folder(uri, storage)
-    passthrough = passthrough_of(frozen_schema(folder))
-    make_schema = answers_schema if name == ANSWERS else failures_schema
+    schema = columns_of(folder).schema_of(name)
     filesystem, _ = open_filesystem(uri, storage)
     paths = []
     for log in logs:
@@ -150,6 +158,4 @@ def _dataset(uri: str, storage: StorageSpec, name: str) -> ds.Dataset:
         parts = list_parts(open_folder(log, storage), name)
         paths += [join(root, part.info.key) for part in parts]
     with storage_faults(StorageError, f"the output {folder.uri} can't be read"):
-        return ds.dataset(
-            paths, schema=make_schema(passthrough), format="parquet", filesystem=filesystem
-        )
+        return ds.dataset(paths, schema=schema, format="parquet", filesystem=filesystem)

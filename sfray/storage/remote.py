@@ -28,9 +28,14 @@ _MAX_WAIT_SECONDS = 8
 
 
 class RemoteFile(Protocol):
-    """One version of one file. `bytes_fetched` counts all bytes that came."""
+    """One version of one file. `bytes_fetched` counts all bytes that came.
+
+    `etag` is None where the storage gives none; `sha256` is that of a file that came whole.
+    """
 
     size: int
+    etag: str | None
+    sha256: str | None
     bytes_fetched: int
 
     def read(self, offset: int, length: int) -> bytes:
@@ -60,6 +65,11 @@ def open_remote(uri: str, videos: VideosSpec, storage: StorageSpec) -> RemoteFil
     from sfray.storage.gs_file import GsFile
 
     return GsFile(uri, storage)
+
+
+def plain_etag(told: str | None) -> str | None:
+    """An ETag without its quotes, as listings have it."""
+    return told.strip('"') if told else None
 
 
 class ShortReadError(Exception):

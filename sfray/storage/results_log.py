@@ -11,6 +11,7 @@ import os
 import socket
 import time
 import uuid
+from collections.abc import Sequence
 from types import TracebackType
 
 import pyarrow as pa
@@ -19,12 +20,11 @@ import pyarrow.compute as pc
 from sfray.config import StorageSpec
 from sfray.errors import OutputInUseError, StorageError
 from sfray.partition import Partition
-from sfray.records import answers_schema, failures_schema
 from sfray.storage.folders import open_folder
 from sfray.storage.objects import Folder, KeyTakenError, Lease
-from sfray.storage.output_schema import freeze_schema
+from sfray.storage.output_schema import OutputColumns, freeze_columns
 from sfray.storage.part_sequence import PartSequence, encode_part
-from sfray.storage.partitioning import fix_log
+from sfray.storage.partitioning import fix_log, fix_output
 from sfray.storage.read_results import (
     ANSWERS,
     ATTEMPTS,
@@ -34,6 +34,7 @@ from sfray.storage.read_results import (
     progress_of,
 )
 from sfray.storage.run_files import run_windows, windows_name
+from sfray.storage.uris import join
 
 # `maybe_flush` is to be called so often.
 CALL_SECONDS = 1.0
@@ -46,7 +47,7 @@ class ResultsLog:
         self,
         folder: Folder,
         lease: Lease,
-        passthrough: pa.Schema,
+        columns: OutputColumns,
         *,
         run_id: str,
         flush_rows: int,
@@ -58,8 +59,9 @@ class ResultsLog:
         self._flush_rows = flush_rows
         self._flush_seconds = flush_seconds
         self._writer = uuid.uuid4().hex
-        self._answers = self._sequence(ANSWERS, answers_schema(passthrough))
-        self._failures = self._sequence(FAILURES, failures_schema(passthrough))
+        self.columns = columns
+        self._answers = self._sequence(ANSWERS, columns.schema_of("answers"))
+        self._failures = self._sequence(FAILURES, columns.schema_of("failures"))
         self._attempts = self._sequence(ATTEMPTS, ATTEMPTS_SCHEMA)
         self._answers.fence()
         self._failures.fence()
@@ -83,6 +85,7 @@ class ResultsLog:
         *,
         partition: Partition | None = None,
         passthrough: pa.Schema,
+        needed: Sequence[str] = (),
         run_id: str,
         flush_rows: int,
         flush_seconds: float,
@@ -95,8 +98,9 @@ class ResultsLog:
 
         Args:
             uri: a local folder or `s3://bucket/prefix`; created where it doesn't exist.
-            partition: the part of a job whose log this is; None for a whole job.
+            partition: of a job that is split, the part that is written; its log is below `uri`.
             passthrough: the manifest's columns in the results.
+            needed: columns of the results that an output of an older version may not lack.
             flush_rows: so many rows are written as a part.
             flush_seconds: rows wait no longer than this.
             wait_for_lease: on S3, watch another run's lease for one term before giving up.
@@ -106,6 +110,12 @@ class ResultsLog:
             SchemaError: it holds results with other columns, or of another part of a job.
             StorageError: it can't be read or written.
         """
+        columns = OutputColumns.of_today(passthrough)
+        if partition is not None:  # all partitions have the columns of the first
+            root = open_folder(uri, storage)
+            fix_output(root, partition)
+            columns = freeze_columns(root, columns, needed)
+            uri = join(uri, partition.folder)
         folder = open_folder(uri, storage)
         owner = f"run {run_id} (process {os.getpid()} on {socket.gethostname()})"
         lease = folder.take_lease(owner, wait_for_lease)
@@ -114,7 +124,7 @@ class ResultsLog:
             return cls(
                 folder,
                 lease,
-                freeze_schema(folder, passthrough),
+                freeze_columns(folder, columns, needed),
                 run_id=run_id,
                 flush_rows=flush_rows,
                 flush_seconds=flush_seconds,
@@ -208,10 +218,10 @@ class ResultsLog:
         failed = pc.is_valid(rows["code"])
         answers, failures = rows.filter(pc.invert(failed)), rows.filter(failed)
         if answers.num_rows:
-            self._append_to(self._answers, answers)
+            self._append_to(self._answers, self.columns.to_stored(answers, "answers"))
             self._answered_now.append(answers["request_id"])
         if failures.num_rows:
-            self._append_to(self._failures, failures)
+            self._append_to(self._failures, self.columns.to_stored(failures, "failures"))
         self._waiting = []
         self._broken = False
 
@@ -229,6 +239,15 @@ class ResultsLog:
             self._folder.put_new(key, body, self._writer)
         except KeyTakenError as error:
             raise StorageError(f"{self._folder.uri}/{key} exists already") from error
+
+    def write_requests(self, requests: pa.Table) -> None:
+        """Logs what this run is asked, before its first answer: it proves completeness later.
+
+        Args:
+            requests: with the columns of requests and the passthrough columns.
+        """
+        rows = self.columns.to_stored(requests, "requests")
+        self.write_run_file(self.run_id, "requests.parquet", rows)
 
     def windows(self) -> pa.Table:
         """The windows that were found of clips before, of `WINDOWS_SCHEMA`."""

@@ -21,16 +21,17 @@ from botocore.exceptions import (
 
 from sfray.config import StorageSpec
 from sfray.errors import RequestError, RunError, StorageError
+from sfray.redaction import redact
 from sfray.storage.faults import explain
 from sfray.storage.remote import (
     CONNECT_SECONDS,
     FIRST_BYTES,
     READ_SECONDS,
     ShortReadError,
+    plain_etag,
     video_changed,
     with_retries,
 )
-from sfray.storage.uris import redact
 
 _NO_BUCKET = {"NoSuchBucket", "PermanentRedirect", "InvalidBucketName"}
 _WRONG_KEYS = {
@@ -51,13 +52,15 @@ class S3File:
         self.bytes_fetched = 0
         # A GET, since the answer to a HEAD does not say what is missing: the bucket or the key.
         told, self._first = self._get({"Range": f"bytes=0-{FIRST_BYTES - 1}"})
-        self.etag: str = told.get("ETag", "")
+        self._version: str = told.get("ETag", "")
+        self.etag = plain_etag(self._version)
+        self.sha256: str | None = None
         self.size = int(told["ContentRange"].rpartition("/")[2]) if told else 0
 
     def read(self, offset: int, length: int) -> bytes:
         if offset + length <= len(self._first):
             return self._first[offset : offset + length]
-        span = {"Range": f"bytes={offset}-{offset + length - 1}", "IfMatch": self.etag}
+        span = {"Range": f"bytes={offset}-{offset + length - 1}", "IfMatch": self._version}
         return self._get(span, length)[1]
 
     def close(self) -> None:

@@ -13,11 +13,10 @@ import pyarrow.parquet as pq
 
 from sfray.config import StorageSpec
 from sfray.errors import StorageError
-from sfray.records import answers_schema, failures_schema
 from sfray.storage.faults import explain
 from sfray.storage.folders import open_folder
 from sfray.storage.objects import Folder
-from sfray.storage.output_schema import frozen_schema, passthrough_of
+from sfray.storage.output_schema import OutputColumns, columns_of
 from sfray.storage.part_sequence import Part, list_parts, part_key
 from sfray.storage.partitioning import log_uris, num_partitions
 from sfray.storage.read_results import ANSWERS, ATTEMPTS, ATTEMPTS_SCHEMA, FAILURES
@@ -67,8 +66,8 @@ def verify(
     """
     root = open_folder(uri, storage)
     folders = [open_folder(log, storage) for log in log_uris(uri, storage)]
-    passthrough = passthrough_of(frozen_schema(root))
-    logs = [_check_log(folder, passthrough) for folder in folders]
+    columns = columns_of(root)
+    logs = [_check_log(folder, columns) for folder in folders]
     problems: list[str] = []
     if (number := num_partitions(root)) is not None:
         problems += _compare_partitions(root, folders, logs, number)
@@ -113,13 +112,13 @@ def _compare_partitions(
     yield _told(twice, "requests are in more than one partition")
 
 
-def _check_log(folder: Folder, passthrough: pa.Schema) -> _CheckedLog:
+def _check_log(folder: Folder, columns: OutputColumns) -> _CheckedLog:
     """Reads one log and compares it with what its runs were asked."""
     ends = list(run_ends(folder))
     asked = [table["request_id"] for table in run_requests(folder, ["request_id"])]
     # Failures first: a request that is answered meanwhile is then found among the answers.
-    checked_failures = _check_sequence(folder, FAILURES, failures_schema(passthrough), ends)
-    checked_answers = _check_sequence(folder, ANSWERS, answers_schema(passthrough), ends)
+    checked_failures = _check_sequence(folder, FAILURES, columns.schema_of(FAILURES), ends)
+    checked_answers = _check_sequence(folder, ANSWERS, columns.schema_of(ANSWERS), ends)
     checked_attempts = _check_sequence(folder, ATTEMPTS, ATTEMPTS_SCHEMA, ends)
     failures, answers = _keys(checked_failures[0]), _keys(checked_answers[0])
     problems = [*checked_answers[1], *checked_failures[1], *checked_attempts[1]]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sfray.config import StorageSpec
 from sfray.errors import StorageError
+from sfray.redaction import redact
 from sfray.storage.faults import storage_faults
-from sfray.storage.uris import is_remote, open_filesystem, redact
+from sfray.storage.uris import is_remote, open_filesystem
 
 
 def list_videos(root: str, storage: StorageSpec) -> tuple[str, list[str]]:

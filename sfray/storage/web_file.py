@@ -6,6 +6,7 @@ otherwise a moment later leads nowhere else. Redirects are followed by hand and 
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import socket
 import tempfile
@@ -25,6 +26,7 @@ from sfray.storage.remote import (
     FIRST_BYTES,
     READ_SECONDS,
     ShortReadError,
+    plain_etag,
     scratch_space,
     video_changed,
     with_retries,
@@ -56,8 +58,10 @@ class WebFile:
         self._origin = self._uri = uri
         self._whole: IO[bytes] | None = None
         self.bytes_fetched = 0
+        self.sha256: str | None = None
         answer, self._first = self._get(0, FIRST_BYTES)
         self._validators = _validators(answer)
+        self.etag = plain_etag(answer.headers.get("ETag"))
         if answer.status == 416:
             self.size = 0
         elif self._whole is not None:
@@ -128,7 +132,7 @@ class WebFile:
 
     def _keep_whole(self, answer: urllib3.BaseHTTPResponse) -> None:
         limit = self._videos.max_file_bytes
-        num_bytes = 0
+        num_bytes, digest = 0, hashlib.sha256()
         with scratch_space():
             whole = self._whole = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
             for chunk in self._chunks(answer):
@@ -138,8 +142,10 @@ class WebFile:
                         "file_too_large",
                         f"the file has more than {limit} bytes (videos.max_file_bytes)",
                     )
+                digest.update(chunk)
                 whole.write(chunk)
             whole.flush()
+        self.sha256 = digest.hexdigest()
         told = answer.headers.get("Content-Length", "")
         if told.isdigit() and not answer.headers.get("Content-Encoding") and int(told) != num_bytes:
             raise ShortReadError

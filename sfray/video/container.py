@@ -47,12 +47,14 @@ class StreamFacts:
     Attributes:
         pixel_ratio: width over height of one pixel.
         fps: frames a second.
+        declared_duration_seconds: of the stream; of the container only where it holds nothing else.
     """
 
     container: str
     codec: str
     pixel_ratio: float
     fps: float | None
+    declared_duration_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +94,15 @@ class OpenVideo:
             codec=self.stream.codec_context.codec.canonical_name,
             pixel_ratio=float(self.stream.sample_aspect_ratio or 1),
             fps=float(rate) if rate else None,
+            declared_duration_seconds=self._declared_duration_seconds(),
         )
+
+    def _declared_duration_seconds(self) -> float | None:
+        if self.stream.duration:
+            return float(self.stream.duration) * self.time_base
+        if self.container.duration and len(self.container.streams) == 1:
+            return float(self.container.duration) / av.time_base
+        return None
 
 
 # Opens the same file again, from its start.

@@ -37,6 +37,7 @@ def describe(
         "fps": _fps(stream.fps, timeline.fps),
         "duration_seconds": timeline.duration_seconds,
         "num_frames": len(timeline),
+        "declared_duration_seconds": stream.declared_duration_seconds,
     }
 
 

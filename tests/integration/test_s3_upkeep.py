@@ -8,8 +8,8 @@ import textwrap
 
 import pytest
 
+from sfray.columns import table_schema
 from sfray.errors import StorageError
-from sfray.records import requests_schema
 from sfray.storage import s3_lease
 from sfray.storage.compact import compact
 from sfray.storage.read_results import current_state
@@ -30,7 +30,7 @@ def short_term(monkeypatch):
 
 def run(uri, storage, run_id, asked, answers, failures):
     with open_log(uri, storage, run_id) as log:
-        requests = outcomes(asked).select(requests_schema(PASSTHROUGH).names)
+        requests = outcomes(asked).select(table_schema("requests", PASSTHROUGH).names)
         log.write_run_file(run_id, "requests.parquet", requests)
         log.append(outcomes(answers, failures, run_id=run_id))
 

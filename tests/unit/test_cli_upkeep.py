@@ -26,8 +26,7 @@ def output(tmp_path: Path) -> str:
         flush_rows=10,
         flush_seconds=30,
     ) as log:
-        asked = rows.select(["request_id", "video_id", "video_uri", "prompt_id"])
-        log.write_run_file("r", "requests.parquet", asked)
+        log.write_requests(rows)
         log.append(rows)
     return uri
 

@@ -2,6 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from sfray.columns import outcomes_schema
 from sfray.records import (
     DecodedItem,
     DecodedVideo,
@@ -16,7 +17,6 @@ from sfray.records import (
     decoded_item_table,
     decoded_items_schema,
     outcome_row,
-    outcomes_schema,
     work_item_from_row,
     work_item_row,
     work_items_schema,

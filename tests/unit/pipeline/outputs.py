@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from sfray.columns import outcomes_schema
 from sfray.config import StorageSpec
-from sfray.records import outcomes_schema
 from sfray.storage.results_log import ResultsLog
 
 PASSTHROUGH = pa.schema(

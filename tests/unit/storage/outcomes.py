@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
+from sfray.columns import outcomes_schema
 from sfray.errors import FAILURE_KINDS
-from sfray.records import outcomes_schema
 
 PASSTHROUGH = pa.schema([("source", pa.string())])
 

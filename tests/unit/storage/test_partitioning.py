@@ -8,7 +8,7 @@ from sfray.config import StorageSpec
 from sfray.errors import SchemaError, StorageError
 from sfray.partition import Partition
 from sfray.storage.folders import open_folder
-from sfray.storage.output_schema import freeze_schema
+from sfray.storage.output_schema import OutputColumns, freeze_columns
 from sfray.storage.partitioning import check_output, fix_log, fix_output, log_uris, num_partitions
 from tests.unit.storage.outcomes import PASSTHROUGH
 
@@ -51,7 +51,7 @@ def test_what_was_begun_in_one_piece_is_not_split_later(tmp_path: Path) -> None:
 
 def test_results_without_a_word_on_partitions_are_of_one_piece(tmp_path: Path) -> None:
     output = open_folder(str(tmp_path), LOCAL)
-    freeze_schema(output, PASSTHROUGH)
+    freeze_columns(output, OutputColumns.of_today(PASSTHROUGH))
     with pytest.raises(SchemaError, match="begun as a job in one piece"):
         fix_output(output, HALF)
     fix_log(output, None)
@@ -63,9 +63,9 @@ def test_the_logs_of_an_output_are_those_that_have_begun(tmp_path: Path) -> None
     with pytest.raises(StorageError, match="holds no results"):
         log_uris(str(tmp_path), LOCAL)
     fix_output(output, HALF)
-    freeze_schema(output, PASSTHROUGH)
+    freeze_columns(output, OutputColumns.of_today(PASSTHROUGH))
     assert log_uris(str(tmp_path), LOCAL) == []
     begun = f"{tmp_path}/{HALF.folder}"
-    freeze_schema(open_folder(begun, LOCAL), PASSTHROUGH)
+    freeze_columns(open_folder(begun, LOCAL), OutputColumns.of_today(PASSTHROUGH))
     (tmp_path / THIRD.folder).mkdir()
     assert log_uris(str(tmp_path), LOCAL) == [begun]

@@ -4,9 +4,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sfray.columns import table_schema
 from sfray.config import StorageSpec
 from sfray.errors import StorageError
-from sfray.records import requests_schema
 from sfray.storage.results_log import ResultsLog
 from sfray.storage.verify import verify
 from tests.unit.storage.outcomes import PASSTHROUGH, outcomes
@@ -19,7 +19,7 @@ def run(root, run_id, asked, answered, failed=(), code="fetch_failed"):
     with ResultsLog.open(
         str(root), LOCAL, passthrough=PASSTHROUGH, run_id=run_id, flush_rows=1, flush_seconds=30
     ) as log:
-        requests = outcomes(asked).select(requests_schema(PASSTHROUGH).names)
+        requests = outcomes(asked).select(table_schema("requests", PASSTHROUGH).names)
         log.write_run_file(run_id, "requests.parquet", requests)
         rows = outcomes(answered, failed, code, run_id=run_id)
         for row in range(len(rows)):

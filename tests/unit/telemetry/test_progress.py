@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from sfray.records import outcomes_schema
+from sfray.columns import outcomes_schema
 from sfray.telemetry import progress
 from sfray.telemetry.progress import LineDisplay, LiveDisplay, clock, make_display, stage_words
 from sfray.telemetry.run_counters import RunCounters
