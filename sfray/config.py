@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -42,6 +42,21 @@ class Section(BaseModel):
     """A part of the job file: unknown keys and loose types are refused, values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    # The keys that `identity` holds whatever their value, those of 2026-11. None is ever added: a
+    # key that is born later is left out at its default, so that jobs which don't name it keep the
+    # ids of what they have asked.
+    _FIRST_KEYS: ClassVar[frozenset[str]] = frozenset()
+
+    def identity(self) -> dict[str, Any]:
+        """The section as a part of fingerprints, in JSON values."""
+        values = self.model_dump(mode="json")
+        identity = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if name in self._FIRST_KEYS or value != field.get_default(call_default_factory=True):
+                identity[name] = value.identity() if isinstance(value, Section) else values[name]
+        return identity
 
 
 class ManifestSpec(Section):
@@ -79,6 +94,8 @@ class VideosSpec(Section):
 class PromptSpec(Section):
     """One prompt for every video; `{column}` stands for a column of the manifest."""
 
+    _FIRST_KEYS = frozenset({"prompt_id", "text"})
+
     prompt_id: NonEmpty
     text: NonEmpty
 
@@ -95,6 +112,8 @@ class RopeScaling(Section):
 
     Prompts within the model's own positions are answered as without it. The light engine only.
     """
+
+    _FIRST_KEYS = frozenset({"type", "factor"})
 
     type: Literal["dynamic"]
     factor: float = Field(gt=1.0)
@@ -116,6 +135,8 @@ class WindowsSpec(Section):
     Either pieces of `seconds`, each of which begins `overlap_seconds` before the end of the one
     before it, or scenes of at least `min_seconds`, two where that is None.
     """
+
+    _FIRST_KEYS = frozenset({"seconds", "overlap_seconds", "scenes", "min_seconds"})
 
     seconds: Annotated[float, Field(gt=0.0)] | None = None
     overlap_seconds: float = Field(default=0.0, ge=0.0)
@@ -146,6 +167,8 @@ class WindowsSpec(Section):
 class SamplingSpec(Section):
     """How many frames of a clip are taken; None stands for the model preset's number."""
 
+    _FIRST_KEYS = frozenset({"num_frames", "seek", "windows"})
+
     num_frames: PositiveInt | None = None
     seek: Literal["exact", "keyframe"] = "exact"
     windows: WindowsSpec | None = None
@@ -168,6 +191,8 @@ class PoolingSpec(Section):
 
     `num_slow_frames: 0` switches the slow pathway off, `fast_grid: off` the fast one.
     """
+
+    _FIRST_KEYS = frozenset({"num_slow_frames", "slow_pool", "fast_grid"})
 
     num_slow_frames: Annotated[int, Field(ge=0)] | None = None
     slow_pool: Literal["none", "max_1d", "avg_1d", "max_2d", "avg_2d"] | None = None
@@ -194,6 +219,8 @@ class PoolingSpec(Section):
 
 class GenerationSpec(Section):
     """How text is generated; temperature 0 is greedy."""
+
+    _FIRST_KEYS = frozenset({"max_new_tokens", "temperature", "top_p", "seed", "stop"})
 
     max_new_tokens: PositiveInt = 128
     temperature: float = Field(default=0.0, ge=0.0)

@@ -16,6 +16,7 @@ from sfray.pipeline.plan import JobPlan, make_plan, prompt_tokenizer
 from sfray.pipeline.windows import clips_of, uncut_requests, with_windows
 from sfray.pipeline.work_items import clip_starts, without
 from sfray.storage.folders import open_folder
+from sfray.storage.output_schema import OutputColumns, read_columns
 from sfray.storage.partitioning import check_output
 from sfray.storage.read_results import read_progress
 from sfray.storage.run_files import run_windows
@@ -32,7 +33,7 @@ class Outlook:
 
     `num_prompt_tokens` is the longest of the measured prompts, text only; None where the model's
     tokenizer isn't on this machine. `num_uncut` are clips to do whose windows no run has found yet;
-    None where clips stay whole.
+    None where clips stay whole. `columns` are those that the output has or would begin with.
     """
 
     plan: JobPlan
@@ -50,6 +51,7 @@ class Outlook:
     num_visual_tokens: int
     num_prompt_tokens: int | None
     max_positions: int
+    columns: OutputColumns
 
     @property
     def num_to_do(self) -> int:
@@ -74,6 +76,10 @@ class Outlook:
             table.add_row(f"on a GPU of {size} GiB", self._fitting(size))
         table.add_row("fingerprint", " ".join(self.plan.fingerprints))
         table.add_row("output", spec.output.log_uri)
+        if (older := self.columns.older_than_now) is not None:
+            table.add_row("columns", older)
+        for name, column in self.columns.renamed.items():
+            table.add_row(f"passthrough {name}", f"in the results {column}")
         console.print(table)
         for code, (number, example) in self.problems.items():
             console.print(f"problem: {number} rows are {code}, such as: {example}", markup=False)
@@ -146,6 +152,8 @@ def outlook(spec: JobSpec, limit: int | None = None) -> Outlook:
         num_visual_tokens=plan.num_visual_tokens,
         num_prompt_tokens=_longest_prompt(plan),
         max_positions=plan.profile.max_position_embeddings,
+        columns=read_columns(open_folder(output.uri, storage))
+        or OutputColumns.of_today(requests.passthrough),
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sfray.config import JobSpec
+from sfray.config import JobSpec, PromptSpec
 from sfray.errors import CheckpointError, SpecError
 from sfray.model.checkpoint import check_context, checkpoint_identity
 from sfray.model.presets import (
@@ -31,7 +31,9 @@ from sfray.pipeline.requests import PlannedRequests, plan_requests, row_failure
 from sfray.prompts.templates import Template, load_template
 from sfray.records import RunIdentity
 
-# Part of every fingerprint: raise it when answers change although nothing in the job did.
+# Part of every fingerprint, and the same for ever: with another number all that was ever answered
+# would be asked again. Where behaviour is mended, the mended one is a key of its own, left out of
+# fingerprints where it is off.
 _ANSWER_FORMAT = 2
 
 
@@ -177,17 +179,21 @@ def resolved_spec(spec: JobSpec, profile: ModelProfile) -> JobSpec:
 def what_decides(
     spec: JobSpec, template: Template, model_id: str, revision: str | None
 ) -> dict[str, Any]:
-    """All that decides a job's answers but the request itself and the job file's prompts."""
+    """All that decides a job's answers but the request itself and the job file's prompts.
+
+    What is here is here for ever. A section's later keys come and go by `Section.identity`; what
+    else decides from now on is added only where it is not at its default.
+    """
     return {
         "answer_format": _ANSWER_FORMAT,
         "task": spec.task,
         "model": [model_id, revision, spec.model.dtype],
-        "rope_scaling": spec.model.rope_scaling and spec.model.rope_scaling.model_dump(),
-        "sampling": spec.sampling.model_dump(mode="json"),
+        "rope_scaling": spec.model.rope_scaling and spec.model.rope_scaling.identity(),
+        "sampling": spec.sampling.identity(),
         "reader": spec.decode.reader,
-        "pooling": spec.pooling.model_dump(mode="json"),
+        "pooling": spec.pooling.identity(),
         "template": template.text,
-        "generation": spec.generation.model_dump(mode="json"),
+        "generation": spec.generation.identity(),
     }
 
 
@@ -202,10 +208,13 @@ def prompt_fingerprints(spec: JobSpec, fingerprint: str) -> dict[str, str]:
 
     With another text it is another one; a prompt beside it changes nothing.
     """
-    return {
-        prompt.prompt_id: fingerprint_of({"job": fingerprint, "prompt": prompt.text})
-        for prompt in spec.prompts
-    }
+    return {prompt.prompt_id: _prompt_fingerprint(prompt, fingerprint) for prompt in spec.prompts}
+
+
+def _prompt_fingerprint(prompt: PromptSpec, fingerprint: str) -> str:
+    decides = prompt.identity()
+    del decides["prompt_id"]
+    return fingerprint_of({"job": fingerprint, "prompt": decides.pop("text"), **decides})
 
 
 def _new_run_id() -> str:

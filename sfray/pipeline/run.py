@@ -96,6 +96,8 @@ def run_job(
             flush_seconds=output.flush_seconds,
         ) as log,
     ):
+        if (older := log.columns.older_than_now) is not None:
+            logger.info("%s", older, extra={"output": output.uri})
         run = _Run(plan, limit, log, retry)
         if run.num_pending:
             if stages is None:

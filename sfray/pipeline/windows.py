@@ -93,7 +93,7 @@ def _clips(plan: JobPlan) -> tuple[np.ndarray, list[str]]:
 
 def clip_ids(clips: pa.Table, windows: WindowsSpec | None) -> list[str]:
     """The identity of each clip and how it is cut; neither prompt nor model matters."""
-    how = windows and windows.model_dump(mode="json")
+    how = windows and windows.identity()
     keys = [clips[name].to_pylist() for name in ("video_id", *_BOUNDS)]
     return [digest([how, *key]) for key in zip(*keys, strict=True)]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -28,11 +28,13 @@ from sfray.columns import (
     tables_of,
 )
 from sfray.errors import SchemaError, StorageError
+from sfray.storage import dataset_card
 from sfray.storage.objects import Folder, KeyTakenError
 
 _COLUMNS_KEY = "_sfray/schema.arrow"
 # `{"format": 2}`; outputs of format 1 lack it.
 _FORMAT_KEY = "_sfray/format.json"
+_COMPACT = "`sfray compact OUTPUT --to NEW` copies it into one that has all, where runs go on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,21 @@ class OutputColumns:
         return pa.schema(passthrough_field(name, kind) for name, kind in named if name is not None)
 
     @property
-    def lacking(self) -> list[str]:
-        """The columns of today that this output was begun without."""
-        return [name for name in COLUMNS if not self.has(name)]
+    def older_than_now(self) -> str | None:
+        """What is to be told of an output that an older version began; None of others."""
+        lacking = [name for name in COLUMNS if not self.has(name)]
+        if not lacking:
+            return None
+        return (
+            f"the output was begun by an older version and keeps its columns, without "
+            f"{', '.join(lacking)}; {_COMPACT}"
+        )
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """The passthrough columns that have another name than in the manifest."""
+        named = {manifest_name(f): f.name for f in self.fields}
+        return {old: new for old, new in named.items() if old is not None and old != new}
 
     def has(self, name: str) -> bool:
         """Whether the output has a column of the results, no passthrough column in its place."""
@@ -75,7 +89,7 @@ class OutputColumns:
         others = [f for f in self.fields if f.name not in COLUMNS or not self.has(f.name)]
         passthrough = [f for f in others if manifest_name(f) is not None]
         later = [f for f in others if table in tables_of(f)]
-        return pa.schema([*known, *later, *passthrough])
+        return pa.schema([f.remove_metadata() for f in (*known, *later, *passthrough)])
 
     def to_stored(self, rows: pa.Table, table: TableName) -> pa.Table:
         """Rows of a run as the output's table has them: names, order and types.
@@ -83,7 +97,8 @@ class OutputColumns:
         Args:
             rows: of `outcomes_schema` or of requests, passthrough columns called as of now.
         """
-        return _taken(rows, self.schema_of(table), _name_now)
+        names = {f.name: _name_now(f) for f in self.fields}
+        return _taken(rows, self.schema_of(table), names)
 
     def from_stored(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
         """Rows of this output as a run of now has them.
@@ -91,15 +106,7 @@ class OutputColumns:
         Args:
             schema: of outcomes or of requests, with `passthrough`; what the output lacks is null.
         """
-        stored = {manifest_name(f): f.name for f in self.fields}
-
-        def source(field: pa.Field) -> str | None:
-            name = manifest_name(field)
-            if name is None:
-                return field.name if self.has(field.name) else None
-            return stored.get(name)
-
-        return _taken(rows, schema, source)
+        return _taken(rows, schema, {_name_now(f): f.name for f in self.fields})
 
 
 def _name_now(field: pa.Field) -> str:
@@ -107,12 +114,12 @@ def _name_now(field: pa.Field) -> str:
     return field.name if name is None else passthrough_name(name)
 
 
-def _taken(rows: pa.Table, schema: pa.Schema, source: Callable[[pa.Field], str | None]) -> pa.Table:
-    """The columns of a schema, each from the rows' column of some name, or null."""
+def _taken(rows: pa.Table, schema: pa.Schema, names: dict[str, str]) -> pa.Table:
+    """The columns of a schema, each from the rows' column of another name, or null."""
     columns = []
     for field in schema:
-        name = source(field)
-        if name is not None and name in rows.column_names:
+        name = names.get(field.name)
+        if name in rows.column_names:
             columns.append(rows[name].cast(field.type))
         else:
             columns.append(pa.nulls(rows.num_rows, field.type))
@@ -141,6 +148,7 @@ def freeze_columns(
         # First the number: a folder with columns and without a number is of format 1.
         if ours.format > 1:
             _put_new(folder, _FORMAT_KEY, json.dumps({"format": ours.format}).encode())
+            _put_new(folder, dataset_card.KEY, dataset_card.CARD.encode())
         _put_new(folder, _COLUMNS_KEY, ours.fields.serialize().to_pybytes())
         frozen = read_columns(folder)
         if frozen is None:
@@ -151,8 +159,7 @@ def freeze_columns(
     if lacking:
         raise SchemaError(
             f"the output {folder.uri} was begun by an older version and lacks the column "
-            f"{lacking[0]!r}, which this job needs: `sfray compact {folder.uri} --to NEW` copies "
-            "it into one that has all columns, where runs go on"
+            f"{lacking[0]!r}, which this job needs: {_COMPACT}"
         )
     return frozen
 

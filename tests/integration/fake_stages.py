@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,7 @@ class FakeAnswer:
                 num_visual_tokens=8,
                 num_prompt_tokens=4,
                 model_seconds=script.seconds,
+                answered_at=datetime.now(UTC),
             )
             if decoded.failure is not None:
                 result = decoded.failure
