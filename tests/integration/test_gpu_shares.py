@@ -18,6 +18,10 @@ from sfray.pipeline.actors import Stages
 from sfray.pipeline.run import run_job
 from sfray.records import DecodedItem, Outcome
 from tests.integration.fake_stages import FakeAnswer, FakeDecode, Script
+from tests.integration.local_ray import own_ray
+
+pytestmark = pytest.mark.own_ray
+
 
 _PATIENCE_SECONDS = 120
 
@@ -25,9 +29,8 @@ _PATIENCE_SECONDS = 120
 @pytest.fixture(scope="module", autouse=True)
 def one_gpu() -> Iterator[None]:
     """Logical: Ray counts it, and nothing is computed on it."""
-    ray.init(address="local", num_cpus=4, num_gpus=1, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+    with own_ray(num_cpus=4, num_gpus=1, include_dashboard=False):
+        yield
 
 
 @dataclass(frozen=True)

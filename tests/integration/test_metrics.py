@@ -11,19 +11,23 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 
 from sfray.config import parse_job_spec
 from sfray.pipeline.run import run_job
 from sfray.pipeline.summary import RunSummary
 from sfray.telemetry.metrics import METRICS
 from tests.integration.fake_stages import Script
+from tests.integration.local_ray import own_ray
 from tests.integration.prometheus import BINARY, Prometheus, prometheus
+from tests.waiting import wait_until
 from tools.make_dashboard import dashboard
 
-pytestmark = pytest.mark.skipif(
-    BINARY is None, reason="prometheus is not installed; Debian has it as a package"
-)
+pytestmark = [
+    pytest.mark.own_ray,
+    pytest.mark.skipif(
+        BINARY is None, reason="prometheus is not installed; Debian has it as a package"
+    ),
+]
 
 NUM_VIDEOS = 60
 
@@ -40,23 +44,18 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    started = ray.init(
-        address="local",
+    folder = tmp_path_factory.mktemp("metrics")
+    with own_ray(
         num_cpus=2,
         include_dashboard=True,  # it writes the service discovery file
-        log_to_driver=False,
         _system_config={"metrics_report_interval_ms": 1000},
-    )
-    folder = tmp_path_factory.mktemp("metrics")
-    try:
+    ) as started:
         session = Path(started.address_info["session_dir"])
         with prometheus(folder, session / "prom_metrics_service_discovery.json") as server:
             start = time.time()
             summary = run_a_job(folder)
             wait_for(server, summary)
             yield Seen(summary, server, start, time.time())
-    finally:
-        ray.shutdown()
 
 
 def run_a_job(folder: Path) -> RunSummary:
@@ -81,13 +80,12 @@ def run_a_job(folder: Path) -> RunSummary:
 
 def wait_for(server: Prometheus, summary: RunSummary) -> None:
     """Until the last counts have been scraped."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+
+    def all_are_seen() -> bool:
         found = server.query("sum(ray_sfray_answers_total)")
-        if found and float(found[0]["value"][1]) >= summary.num_answers:
-            return
-        time.sleep(0.5)
-    raise AssertionError("prometheus never saw all answers")
+        return bool(found) and float(found[0]["value"][1]) >= summary.num_answers
+
+    wait_until(all_are_seen, "all answers in prometheus")
 
 
 def value(seen: Seen, expression: str) -> float:

@@ -18,10 +18,13 @@ from sfray.pipeline.run import run_job
 from tests.integration.fake_stages import Script
 from tests.integration.test_run import job
 
+pytestmark = pytest.mark.own_ray
+
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """A head without work, as KubeRay's; nodes are added by the test."""
+    ray.shutdown()  # the process may be in the Ray of other tests
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         yield cluster

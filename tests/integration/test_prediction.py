@@ -8,7 +8,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 
 from sfray.config import parse_job_spec
 from sfray.pipeline.measure import measure, sample_clips
@@ -16,6 +15,10 @@ from sfray.pipeline.outlook import outlook
 from sfray.pipeline.prediction import predict
 from sfray.pipeline.run import run_job
 from tests.integration.fake_stages import Script
+from tests.integration.local_ray import own_ray
+
+pytestmark = pytest.mark.own_ray
+
 
 NUM_VIDEOS = 150
 
@@ -23,9 +26,8 @@ NUM_VIDEOS = 150
 @pytest.fixture(scope="module", autouse=True)
 def one_gpu() -> Iterator[None]:
     """Logical: Ray counts it, and nothing is computed on it."""
-    ray.init(address="local", num_cpus=4, num_gpus=1, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+    with own_ray(num_cpus=4, num_gpus=1, include_dashboard=False):
+        yield
 
 
 def test_a_job_takes_what_a_sample_of_it_predicts(tmp_path: Path) -> None:
