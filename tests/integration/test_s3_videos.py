@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from sfray.config import DecodeSpec, StorageSpec, VideosSpec
 from sfray.errors import RequestError, StorageError
-from sfray.records import WorkItem
+from sfray.records import VideoSource, WorkItem
 from sfray.stages.decode_video import DecodeVideo
 from sfray.storage import fetch, remote, s3_file
 from sfray.storage.fetch import Fetcher
@@ -85,6 +86,11 @@ def test_clips_of_a_video_share_its_fetch(s3_server: S3Server, bucket: str) -> N
         stage.close()
     assert [clip.failure for clip in clips] == [None] * 4
     assert [clip.bytes_fetched for clip in clips] == [size, 0, size, size]
+    # A single put: its ETag is the MD5.
+    content = VIDEO.read_bytes()
+    etag, sha256 = hashlib.md5(content).hexdigest(), hashlib.sha256(content).hexdigest()  # noqa: S324
+    same = VideoSource(size_bytes=size, etag=etag, sha256=sha256)
+    assert [clip.source for clip in clips] == [same] * 4
 
 
 def test_a_long_video_is_read_by_range(
@@ -106,6 +112,8 @@ def test_a_long_video_is_read_by_range(
     size = path.stat().st_size
     assert size > 8 * 2**20
     assert decoded.bytes_fetched < 0.5 * size
+    assert decoded.source.size_bytes == size
+    assert decoded.source.etag and decoded.source.sha256 is None
 
 
 def test_a_video_that_changes_is_read_again(

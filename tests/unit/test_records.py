@@ -1,3 +1,6 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,7 +15,9 @@ from sfray.records import (
     RequestFailure,
     RunIdentity,
     VideoFacts,
+    VideoSource,
     WorkItem,
+    clip_id,
     decoded_item_from_table,
     decoded_item_table,
     decoded_items_schema,
@@ -23,6 +28,7 @@ from sfray.records import (
 )
 
 PASSTHROUGH = pa.schema([pa.field("source", pa.string()), pa.field("rank", pa.int64())])
+NOW = datetime(2026, 11, 28, 12, 30, 0, 123456, tzinfo=UTC)
 RUN = RunIdentity(run_id="run", task="qa", fingerprint="f", model_id="demo", model_revision="abc")
 
 
@@ -67,13 +73,16 @@ def test_a_work_item_survives_arrow() -> None:
 
 
 def test_frames_survive_arrow_without_a_copy() -> None:
-    decoded = DecodedItem(item=work_item(), video=decoded_video(), failure=None, bytes_fetched=5)
+    source = VideoSource(size_bytes=7, etag="e", sha256="5")
+    decoded = DecodedItem(
+        item=work_item(), video=decoded_video(), failure=None, source=source, bytes_fetched=5
+    )
     schema = decoded_items_schema(PASSTHROUGH)
     table = decoded_item_table(decoded, schema)
     table.validate(full=True)
     assert table.schema == schema
     back = decoded_item_from_table(table, 0)
-    assert back.item == decoded.item and back.bytes_fetched == 5
+    assert back.item == decoded.item and back.bytes_fetched == 5 and back.source == source
     assert back.video is not None and decoded.video is not None
     np.testing.assert_array_equal(back.video.frames_THWC, decoded.video.frames_THWC)
     np.testing.assert_array_equal(back.video.pts_seconds, decoded.video.pts_seconds)
@@ -89,7 +98,9 @@ def test_a_failed_item_survives_arrow() -> None:
 
 
 def test_an_answer_and_a_failure_fill_the_columns_that_apply() -> None:
-    decoded = DecodedItem(item=work_item(), video=decoded_video(), failure=None)
+    signed = replace(work_item(), fetch_uri="https://me:s3cret@h/v.mp4?Signature=s3cret&n=1")
+    source = VideoSource(size_bytes=7, etag="e", sha256="5")
+    decoded = DecodedItem(item=signed, video=decoded_video(), failure=None, source=source)
     request = decoded.item.requests[0]
     generation = Generation(
         text="a",
@@ -100,6 +111,7 @@ def test_an_answer_and_a_failure_fill_the_columns_that_apply() -> None:
         num_prompt_tokens=60,
         model_seconds=0.2,
         choice="A",
+        answered_at=NOW,
     )
     failure = RequestFailure(code="engine_error", message="broken")
     rows = [
@@ -112,6 +124,19 @@ def test_an_answer_and_a_failure_fill_the_columns_that_apply() -> None:
     assert failed["text"] is None and failed["code"] == "engine_error"
     assert failed["stage"] == "model" and failed["attempts"] == 2
     assert answer["request_id"] == failed["request_id"] == "r1"
+    assert answer["answered_at"] == NOW and failed["answered_at"] is None
+    for row in (answer, failed):
+        assert row["clip_id"] == clip_id("v", 1.5, None)
+        assert row["reference_answers"] == ["a"] and row["flags"] is None
+        assert row["video_resolved_uri"] == "https://h/v.mp4?n=1"
+        told = (row["video_size_bytes"], row["video_etag"], row["video_sha256"])
+        assert told == (7, "e", "5")
+
+
+def test_a_clip_has_one_id_whatever_is_asked_of_it() -> None:
+    """Joins of tables that people have made rely on it."""
+    assert clip_id("v.mp4", None, None) == "2a154f3c79f0932766fa45c517dede63"
+    assert clip_id("v.mp4", 0.0, 10.5) == "6cab7830ce312033890542f8bd6d6b00"
 
 
 @pytest.mark.parametrize(

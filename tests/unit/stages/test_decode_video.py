@@ -13,7 +13,7 @@ import pytest
 
 from sfray.config import DecodeSpec, StorageSpec, VideosSpec
 from sfray.errors import RequestError
-from sfray.records import DecodedItem, WorkItem
+from sfray.records import DecodedItem, VideoSource, WorkItem
 from sfray.stages.decode_video import DecodeVideo
 
 PARITY_VIDEOS = Path(__file__).parents[2] / "resources" / "parity" / "videos"
@@ -79,6 +79,8 @@ def test_a_video_is_decoded(stage: DecodeVideo) -> None:
     assert video.reader == "pyav"
     assert decoded.decode_seconds > 0
     assert decoded.bytes_fetched == 0
+    assert video.facts.declared_duration_seconds == pytest.approx(20)
+    assert decoded.source == VideoSource(size_bytes=VIDEO.stat().st_size)
 
 
 def test_frames_outlive_the_next_file(stage: DecodeVideo) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import threading
@@ -221,6 +222,25 @@ def test_an_answer_without_an_end_is_given_up(web: Web) -> None:
     web.endless = True
     assert code_of(web_fetcher(), f"{web.url}/v.mp4") == "fetch_failed"
     assert len(web.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "ranges", "is_whole"),
+    [(SMALL, True, True), (LARGE, True, False), (LARGE, False, True)],
+)
+def test_what_a_file_was_is_known(
+    web: Web,
+    monkeypatch: pytest.MonkeyPatch,
+    content: bytes,
+    ranges: bool,
+    is_whole: bool,
+) -> None:
+    """The hash where all bytes came anyway: of a small file, or from a server without ranges."""
+    monkeypatch.setattr(fetch, "WHOLE_FILE_BYTES", 2**20)
+    web.content, web.ranges, web.etags = content, ranges, ['"v1"']
+    with web_fetcher().open(f"{web.url}/v.mp4") as file:
+        assert (file.size, file.etag) == (len(content), "v1")
+        assert file.sha256 == (hashlib.sha256(content).hexdigest() if is_whole else None)
 
 
 def test_a_small_file_comes_whole_in_one_request(web: Web) -> None:

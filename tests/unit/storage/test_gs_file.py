@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -88,6 +89,7 @@ def test_an_object_comes_whole(store: Store) -> None:
         assert file.descriptor is not None
         assert file.read(0, file.size) == CONTENT
         assert file.bytes_fetched == len(CONTENT)
+        assert file.etag and file.sha256 == hashlib.sha256(CONTENT).hexdigest()
 
 
 def test_a_long_object_comes_by_range(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
