@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from sfray.pipeline.logs import LogFormat, configure_logs
+
+
+def pytest_configure() -> None:
+    """A shell ignores these signals in what it starts in the background, and so would all that
+    tests start: what is to be interrupted would go on for ever."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

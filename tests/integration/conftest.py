@@ -1,3 +1,4 @@
-from tests.integration.s3_server import s3_server
+from tests.integration.local_ray import local_ray, ray_address
+from tests.integration.s3_server import s3_keys, s3_server
 
-__all__ = ["s3_server"]
+__all__ = ["local_ray", "ray_address", "s3_keys", "s3_server"]

@@ -134,15 +134,19 @@ def _answers(server: S3Server, process: subprocess.Popen[bytes]) -> bool:
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A server for the whole session; its keys are in the environment for child processes too."""
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        running_s3_server(tmp_path_factory.mktemp("s3")) as server,
-    ):
+def s3_keys() -> Iterator[None]:
+    """The keys of the tests' server, and no others, are in the environment of all processes."""
+    with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
         patch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
         patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory, s3_keys: None) -> Iterator[S3Server]:
+    """A server for the whole session."""
+    with running_s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 from benchmarks.bench_control import STEPS, job, write_manifest
 from sfray.config import StorageSpec
@@ -15,11 +13,7 @@ from sfray.storage.read_results import current_state
 NUM_REQUESTS = 2000
 
 
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 @pytest.mark.parametrize("first", ["first", "written"])

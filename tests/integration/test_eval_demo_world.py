@@ -21,6 +21,9 @@ from sfray.pipeline.evaluate import (
 )
 from sfray.pipeline.run import run_job
 
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
 NUM_VIDEOS = 4
 NUM_DELETED = 3
 SEED = 7

@@ -17,6 +17,8 @@ from sfray.pipeline.run import run_job
 from sfray.storage.read_results import current_state
 from tests.integration.s3_server import S3Server
 
+pytestmark = pytest.mark.usefixtures("local_ray")
+
 
 @pytest.fixture(params=["local", "s3"])
 def output(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 import yaml
 from typer.testing import CliRunner
 
@@ -35,37 +33,36 @@ MISSING = "v3.mp4"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where outputs are written; manifests lie in the local folder."""
+    """Where outputs are written; the manifest lies in the local folder."""
 
     folder: Path
     base: str
     storage: StorageSpec
 
 
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 @pytest.fixture(params=["local", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    write_manifest(tmp_path)
     if request.param == "local":
         return Place(tmp_path, str(tmp_path), StorageSpec())
     server: S3Server = request.getfixturevalue("s3_server")
     return Place(tmp_path, f"s3://{server.new_bucket()}", server.storage)
 
 
+def write_manifest(folder: Path) -> None:
+    rows = [
+        {"video_uri": f"v{video}.mp4", "question_id": f"q{n}", "question": f"what {n}"}
+        for n in range(3)
+        for video in range(16)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "manifest.parquet")
+
+
 def job(place: Place, output: str, partition: str | None = None) -> dict[str, Any]:
     manifest = place.folder / "manifest.parquet"
-    if not manifest.exists():
-        rows = [
-            {"video_uri": f"v{video}.mp4", "question_id": f"q{n}", "question": f"what {n}"}
-            for n in range(3)
-            for video in range(16)
-        ]
-        pq.write_table(pa.Table.from_pylist(rows), manifest)
     return {
         "manifest": {"uri": str(manifest)},
         "task": "qa",
@@ -133,6 +130,7 @@ def test_two_partitions_at_the_same_time_are_one_output(place: Place) -> None:
 
 
 def test_what_a_partition_lacks_or_has_too_much_is_told(tmp_path: Path) -> None:
+    write_manifest(tmp_path)
     place = Place(tmp_path, str(tmp_path), StorageSpec())
     run(place, "halves", "0/2")
     halves = tmp_path / "halves"

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from sfray.config import StorageSpec
 from sfray.demo.videos import write_sample_set
 from sfray.storage.read_results import current_state
+from tests.waiting import wait_for_parts
 
 NUM_VIDEOS = 6
 
@@ -58,13 +58,8 @@ def texts(output: Path) -> dict[str, str]:
 
 
 def wait_for_answers(output: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and process.poll() is None:
-        # The first part is the fence of the writer.
-        if len(list((output / "answers").glob("part-*.parquet"))) >= 2:
-            return
-        time.sleep(0.05)
-    raise AssertionError("the run ended, or gave no answer in time")
+    wait_for_parts(output / "answers", 2)
+    assert process.poll() is None, "the run ended before it was interrupted"
 
 
 def test_answers_are_complete_and_say_where_they_come_from(

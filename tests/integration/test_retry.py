@@ -18,6 +18,8 @@ from sfray.storage.read_results import current_state, read_failures
 from sfray.storage.verify import verify
 from tests.integration.s3_server import S3Server
 
+pytestmark = pytest.mark.usefixtures("local_ray")
+
 
 @pytest.mark.parametrize("place", ["local", "s3"])
 def test_failures_are_answered_again_and_history_stays(

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,13 +31,9 @@ from sfray.storage.results_log import ResultsLog
 from sfray.telemetry.stage_load import StageLoad
 from tests.integration.fake_stages import Script
 from tests.unit.storage.outcomes import PASSTHROUGH, outcomes
+from tests.waiting import wait_for_parts
 
-
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 def write_manifest(path: Path, num_videos: int, num_questions: int = 2) -> Path:
@@ -192,12 +187,7 @@ def test_a_signal_stops_cleanly_and_the_next_run_goes_on(tmp_path: Path, number:
     slow = Script(folder=tmp_path, seconds=0.2)
 
     def interrupt() -> None:
-        parts = tmp_path / "out" / "answers"
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            if parts.exists() and len(list(parts.iterdir())) >= 3:
-                break
-            time.sleep(0.1)
+        wait_for_parts(tmp_path / "out" / "answers", 3)
         os.kill(os.getpid(), number)
 
     threading.Thread(target=interrupt, daemon=True).start()
@@ -255,10 +245,7 @@ def test_an_output_has_one_writer(tmp_path: Path) -> None:
     first = threading.Thread(target=run, args=(spec, Script(folder=tmp_path, seconds=0.1)))
     first.start()
     try:
-        lock = tmp_path / "out" / "answers"
-        deadline = time.monotonic() + 60
-        while not lock.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_for_parts(tmp_path / "out" / "answers", 1)
         with pytest.raises(OutputInUseError):
             run(spec, Script(folder=tmp_path))
     finally:

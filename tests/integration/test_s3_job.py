@@ -27,6 +27,9 @@ from sfray.storage.read_results import current_state
 from sfray.storage.verify import verify
 from tests.integration.s3_server import S3Server
 
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
 SEEDS = (900_000, 900_001)
 
 

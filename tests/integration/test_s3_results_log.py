@@ -1,5 +1,4 @@
 import threading
-import time
 
 import duckdb
 import pytest
@@ -9,6 +8,7 @@ from sfray.errors import OutputInUseError, StorageError
 from sfray.storage import read_results, s3_lease
 from sfray.storage.results_log import ResultsLog
 from tests.unit.storage.outcomes import PASSTHROUGH, outcomes
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -183,10 +183,7 @@ class FakeLease:
 def test_the_lease_is_renewed(s3_server, uri):
     with open_log(uri, s3_server.storage) as log:
         before = log._lease._state.counter
-        deadline = time.monotonic() + 20
-        while log._lease._state.counter == before and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert log._lease._state.counter > before
+        wait_until(lambda: log._lease._state.counter > before, "a renewal")
 
 
 def test_what_was_lost_with_a_writer_is_counted(s3_server, uri, monkeypatch):
@@ -194,9 +191,7 @@ def test_what_was_lost_with_a_writer_is_counted(s3_server, uri, monkeypatch):
     stale.append(outcomes(["a"]))
     stale.flush()
     stale.append(outcomes(["b"], ["c"]))
-    deadline = time.monotonic() + 20
-    while stale._lease._state.num_rows < 3 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: stale._lease._state.num_rows == 3, "a renewal with three rows")
     stop(stale, monkeypatch)
     with open_log(uri, s3_server.storage, "run-2") as log:
         assert log.num_lost_before == 2

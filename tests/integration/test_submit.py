@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from sfray.demo.videos import write_sample_set
 from sfray.storage.read_results import current_state
 from sfray.storage.verify import verify
 from tests.integration.s3_server import free_ports
+from tests.waiting import wait_for_parts
 
 ROOT = Path(__file__).parents[2]
 # Three nodes on one machine that does other things too.
@@ -259,7 +259,7 @@ def test_a_stopped_job_goes_on_when_it_is_submitted_again_by_rays_own_command(
     sent = newcomer.sfray("submit", str(long_job), "--shared-paths", AWS_SECRET_ACCESS_KEY=SECRET)
     assert sent.returncode == 0, sent.stderr
     submission_id = sent.stdout.strip()
-    wait_for_answers(output)
+    wait_for_parts(output / "answers", 2)
     stopped = newcomer.sfray("stop", submission_id)
     assert stopped.returncode == 0, stopped.stderr
     status = newcomer.sfray("status", submission_id).stdout
@@ -295,14 +295,6 @@ def test_the_exit_code_of_a_job_comes_back(newcomer: Newcomer) -> None:
     assert done.returncode == 2
     assert f"error: the manifest {newcomer.folder}/none.parquet does not exist" in done.stdout
     assert "exit code: 2" in done.stderr
-
-
-def wait_for_answers(output: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    # The first part is the fence of the writer.
-    while len(list((output / "answers").glob("part-*.parquet"))) < 2:
-        assert time.monotonic() < deadline, "no answer in time"
-        time.sleep(0.1)
 
 
 def assert_nothing_secret_is_shown(newcomer: Newcomer, submission_id: str) -> None:

@@ -1,0 +1,23 @@
+"""Waiting for what a test needs, however busy the machine is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+# Less than a test may take, so that what didn't come is said.
+PATIENCE_SECONDS = 240.0
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Returns as soon as the condition holds; fails where it doesn't come to hold."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.05)
+
+
+def wait_for_parts(folder: Path, number: int) -> None:
+    """Until a folder holds so many parts; the first of a log is the fence of its writer."""
+    wait_until(lambda: len(list(folder.glob("part-*.parquet"))) >= number, f"{number} in {folder}")
