@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -20,6 +22,20 @@ def pytest_configure() -> None:
     tests start: what is to be interrupted would go on for ever."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_rays() -> Iterator[None]:
+    """A Ray that tests start is found by them alone, and they find no other of this machine."""
+    # Short, since it holds Unix sockets, whose paths have room for 107 bytes.
+    folder = tempfile.mkdtemp(prefix="sfray-")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("RAY_TMPDIR", folder)
+        # Else whatever else the machine does starves the workers, which Ray makes nice to all.
+        patch.setenv("RAY_worker_niceness", "0")
+        yield
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.local_ray import local_ray, ray_address
+from tests.integration.local_ray import local_ray, ray_address, ray_at_hand
 from tests.integration.s3_server import s3_keys, s3_server
 
-__all__ = ["local_ray", "ray_address", "s3_keys", "s3_server"]
+__all__ = ["local_ray", "ray_address", "ray_at_hand", "s3_keys", "s3_server"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

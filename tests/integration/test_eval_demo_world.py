@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from typer.testing import CliRunner
 
 from sfray.cli_eval import app
 from sfray.config import StorageSpec
-from sfray.pipeline.cluster import connected
 from sfray.pipeline.evaluate import (
     asked_rows,
     demo_world_manifests,
@@ -27,12 +25,6 @@ pytestmark = pytest.mark.usefixtures("local_ray")
 NUM_VIDEOS = 4
 NUM_DELETED = 3
 SEED = 7
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_cluster() -> Iterator[None]:
-    with connected(None):
-        yield
 
 
 def _run(videos: Path, output: Path) -> dict[str, dict[str, Any]]:

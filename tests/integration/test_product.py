@@ -33,7 +33,10 @@ def undisturbed(world: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
     return texts(output)
 
 
-def start(world: dict[str, Path], output: Path) -> subprocess.Popen[bytes]:
+def start(
+    world: dict[str, Path], output: Path, address: str | None = None
+) -> subprocess.Popen[bytes]:
+    """Starts a job, on the Ray at an address or on one of its own."""
     spec = {
         "manifest": {"uri": str(world["qa"]), "passthrough": ["kind"]},
         "task": "qa",
@@ -44,9 +47,9 @@ def start(world: dict[str, Path], output: Path) -> subprocess.Popen[bytes]:
     path = output.parent / "job.yaml"
     path.write_text(json.dumps(spec))
     # A group of its own, so that a test's signal reaches this process and what it started only.
-    return subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, "-m", "sfray", "run", str(path)], start_new_session=True
-    )
+    command = [sys.executable, "-m", "sfray", "run", str(path)]
+    command += ["--address", address] if address else []
+    return subprocess.Popen(command, start_new_session=True)  # noqa: S603 - our own command
 
 
 def texts(output: Path) -> dict[str, str]:
@@ -72,8 +75,13 @@ def test_answers_are_complete_and_say_where_they_come_from(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_job_ends_as_an_undisturbed_one(
-    tmp_path: Path, world: dict[str, Path], undisturbed: dict[str, str], number: signal.Signals
+    tmp_path: Path,
+    world: dict[str, Path],
+    undisturbed: dict[str, str],
+    ray_address: str,
+    number: signal.Signals,
 ) -> None:
+    """It is interrupted on a Ray of its own, which ends with it."""
     output = tmp_path / "out"
     first = start(world, output)
     wait_for_answers(output, first)
@@ -83,6 +91,7 @@ def test_an_interrupted_job_ends_as_an_undisturbed_one(
         first.send_signal(number)
     code = first.wait(timeout=100)
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 128 + number)
-    second = start(world, output)
+    # Of a killed one there is left what a next one finds where it looks for a Ray.
+    second = start(world, output, None if number == signal.SIGKILL else ray_address)
     assert second.wait(timeout=250) == 0
     assert texts(output) == undisturbed

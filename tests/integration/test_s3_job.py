@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,18 @@ pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 SEEDS = (900_000, 900_001)
+
+
+@pytest.fixture
+def ray_with_cache(
+    ray_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """A folder that this process and its workers keep checkpoints in."""
+    monkeypatch.setenv("SFRAY_CACHE", str(tmp_path))
+    variables = {"SFRAY_CACHE": str(tmp_path)}
+    ray.init(address=ray_address, runtime_env={"env_vars": variables}, log_to_driver=False)
+    yield tmp_path
+    ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +81,7 @@ def job(server: S3Server, bucket: str) -> JobSpec:
     return parse_job_spec(values)
 
 
+@pytest.mark.usefixtures("ray_at_hand")
 def test_the_job_of_the_readme(s3_server: S3Server, bucket: str) -> None:
     spec = job(s3_server, bucket)
     summary = run_job(spec)
@@ -82,10 +96,9 @@ def test_the_job_of_the_readme(s3_server: S3Server, bucket: str) -> None:
 
 
 def test_a_model_on_s3(
-    s3_server: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3_server: S3Server, bucket: str, tmp_path: Path, ray_with_cache: Path
 ) -> None:
     """The replica fetches what the driver only planned with."""
-    monkeypatch.setenv("SFRAY_CACHE", str(tmp_path))
     for path in demo_folder().iterdir():
         key = f"models/small/{path.name}"
         s3_server.client().put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
@@ -107,9 +120,9 @@ def test_a_model_on_s3(
         }
     )
     assert outlook(spec).num_to_do == 3
-    assert not list(tmp_path.rglob("*.safetensors"))
+    assert not list(ray_with_cache.rglob("*.safetensors"))
     assert run_job(spec).num_answers == 2
-    assert len(list(tmp_path.rglob("*.safetensors"))) == 1
+    assert len(list(ray_with_cache.rglob("*.safetensors"))) == 1
     rows = [r for r in current_state(spec.output.uri, spec.storage).to_pylist() if r["text"]]
     assert {r["text"] for r in rows} == {make_scene(seed).caption for seed in SEEDS}
     digest = checkpoint_identity(ModelSpec(id="demo"), spec.storage)[1]

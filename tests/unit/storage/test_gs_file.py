@@ -49,6 +49,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
                 more = len(store.generations) > 1
                 generation = store.generations.pop(0) if more else store.generations[0]
                 told = {"name": "a b/v.mp4", "size": len(CONTENT), "generation": generation}
+                told["etag"] = f"etag-{generation}"
                 self._answer(200, json.dumps(told).encode())
             elif path == "/storage/v1/b/bucket":
                 self._answer(200, b"{}")
