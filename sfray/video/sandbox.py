@@ -32,6 +32,8 @@ from sfray.video.channel import Channel, ChannelError, Message
 logger = logging.getLogger(__name__)
 
 _START_SECONDS = 120
+# How long a child whose connection has closed may still take to be gone.
+_END_SECONDS = 5.0
 # At most so many bytes are given at once, whatever a child asks for.
 _MAX_RANGE_BYTES = 2**20
 # What a decoder may print before it dies; the end of it is looked at.
@@ -296,7 +298,7 @@ class Sandbox:
         """The failure of a child that went away, by how it did."""
         try:
             # Its connection closes a moment before it can be waited for.
-            status = child.process.wait(timeout=5)
+            status = child.process.wait(timeout=_END_SECONDS)
         except subprocess.TimeoutExpired:
             status = None
         tail = _tail(child.stderr)

@@ -43,6 +43,7 @@ class FaultyProxy:
     choose: Chooser = lambda _method, _path: None
     slow_seconds: float = 0.3
     happened: list[tuple[Fault, str, str]] = field(default_factory=list)
+    num_slow_applied: int = 0
 
 
 class Storm:
@@ -122,6 +123,7 @@ def faulty_proxy(upstream_url: str) -> Iterator[FaultyProxy]:
             reply = connection.getresponse()
             content, headers = reply.read(), reply.getheaders()
             connection.close()
+            proxy.num_slow_applied += fault is Fault.SLOW
             if fault is Fault.REPLY_LOST:
                 self.close_connection = True
             elif fault is Fault.REPLY_500:

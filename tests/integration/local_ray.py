@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,15 +38,23 @@ def local_ray(ray_address: str) -> None:
 
 @pytest.fixture
 def ray_at_hand(ray_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes that this test starts join that Ray, and leave it, themselves."""
+    """Jobs of this test, and processes that it starts, join that Ray, and leave it, themselves."""
+    leave_ray()
     monkeypatch.setenv("RAY_ADDRESS", ray_address)
 
 
 @contextmanager
 def own_ray(**options: Any) -> Iterator[Any]:
     """Another Ray in place of the shared one, as `ray.init` makes it."""
-    ray.shutdown()
+    leave_ray()
     try:
         yield ray.init(**{"address": "local", "log_to_driver": False} | options)
     finally:
-        ray.shutdown()
+        leave_ray()
+
+
+def leave_ray() -> None:
+    """The process is in no Ray any more, and holds no actor: those of the next Ray have the same
+    ids, and end when an old one is let go of."""
+    ray.shutdown()
+    gc.collect()

@@ -16,21 +16,34 @@ from ray.cluster_utils import Cluster
 from sfray.config import JobSpec
 from sfray.pipeline.run import run_job
 from tests.integration.fake_stages import Script
+from tests.integration.local_ray import leave_ray
 from tests.integration.test_run import job
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.own_ray
 
 
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A head without work, as KubeRay's; nodes are added by the test."""
-    ray.shutdown()  # the process may be in the Ray of other tests
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+@pytest.fixture(scope="module")
+def head() -> Iterator[Cluster]:
+    """A head without work, as KubeRay's."""
+    leave_ray()  # the process may be in the Ray of other tests
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+    )
     try:
         yield cluster
     finally:
-        ray.shutdown()
         cluster.shutdown()
+
+
+@pytest.fixture
+def cluster(head: Cluster) -> Iterator[Cluster]:
+    """That head; the nodes that the test adds go with it."""
+    yield head
+    leave_ray()
+    for node in list(head.worker_nodes):
+        head.remove_node(node)
+    wait_until(lambda: sum(node["Alive"] for node in head.global_state.node_table()) == 1, "an end")
 
 
 def add_node(
@@ -81,9 +94,11 @@ def run_while_a_node_goes(folder: Path, node_id: str, leave: Callable[[], None])
     errors: list[BaseException] = []
 
     def wait_and_leave() -> None:
-        while node_id not in noted_nodes(folder, "decode") | noted_nodes(folder, "answer"):
-            time.sleep(0.1)
         try:
+            wait_until(
+                lambda: node_id in noted_nodes(folder, "decode") | noted_nodes(folder, "answer"),
+                "work on the node that goes",
+            )
             leave()
         except BaseException as error:  # told of by the thread that tests
             errors.append(error)

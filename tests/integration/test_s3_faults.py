@@ -3,14 +3,21 @@ import time
 import pytest
 
 from sfray.errors import OutputInUseError, StorageError
-from sfray.storage import read_results, s3_folder, s3_lease
+from sfray.storage import read_results, s3_folder, s3_lease, s3_patience
 from sfray.storage.s3_folder import S3Folder
 from tests.integration.faulty_proxy import Fault, Once, Storm, faulty_proxy
 from tests.integration.test_s3_results_log import answered, open_log
 from tests.unit.storage.outcomes import outcomes
+from tests.waiting import wait_until
 
 NOT_APPLIED = (Fault.ERROR_500, Fault.ERROR_503, Fault.CUT)
 APPLIED = (Fault.REPLY_LOST, Fault.REPLY_500, Fault.REPLY_CUT)
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    """Between one try and the next."""
+    monkeypatch.setattr(s3_patience, "_MAX_WAIT_SECONDS", 0.2)
 
 
 @pytest.fixture
@@ -78,7 +85,7 @@ def test_a_put_that_is_applied_after_its_time_does_no_harm(
         log.flush()
         log.append(outcomes(["b"]))
         log.flush()
-        time.sleep(1.5)
+        wait_until(lambda: proxy.num_slow_applied == 1, "the first try")
     assert answered(uri, s3_server.storage) == ["a", "b"]
 
 

@@ -26,10 +26,8 @@ from sfray.pipeline.run import run_job
 from sfray.prompts.templates import load_template
 from sfray.storage.read_results import current_state
 from sfray.storage.verify import verify
+from tests.integration.local_ray import leave_ray
 from tests.integration.s3_server import S3Server
-
-pytestmark = pytest.mark.usefixtures("local_ray")
-
 
 SEEDS = (900_000, 900_001)
 
@@ -41,9 +39,10 @@ def ray_with_cache(
     """A folder that this process and its workers keep checkpoints in."""
     monkeypatch.setenv("SFRAY_CACHE", str(tmp_path))
     variables = {"SFRAY_CACHE": str(tmp_path)}
+    leave_ray()
     ray.init(address=ray_address, runtime_env={"env_vars": variables}, log_to_driver=False)
     yield tmp_path
-    ray.shutdown()
+    leave_ray()
 
 
 @pytest.fixture(scope="module")

@@ -56,6 +56,7 @@ def test_wrong_keys_are_one_sentence(s3_server, bucket, monkeypatch):
 
 def test_no_server_is_one_sentence(s3_server, monkeypatch):
     monkeypatch.setattr("s3fs.S3FileSystem.retries", 1)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     storage = StorageSpec(endpoint_url="http://127.0.0.1:9")
     with pytest.raises(ManifestError, match="can't be read: "):
         read("s3://bucket/m/a.jsonl", storage)

@@ -317,7 +317,8 @@ def test_a_server_that_never_recovers(web: Web) -> None:
     assert code_of(web_fetcher(), f"{web.url}/v.mp4?{SECRET}") == "fetch_failed"
 
 
-def test_no_server_at_all() -> None:
+def test_no_server_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_MAX_WAIT_SECONDS", 0.01)
     assert code_of(web_fetcher(), f"http://127.0.0.1:1/v.mp4?{SECRET}") == "fetch_failed"
 
 

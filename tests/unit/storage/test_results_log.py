@@ -1,9 +1,12 @@
 import errno
 import os
+import pwd
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -254,11 +257,28 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
     assert parts(tmp_path / "_sfray/tmp") == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_is_one_sentence(tmp_path):
-    (tmp_path / "locked").mkdir(mode=0o500)
+@pytest.fixture
+def nobodys_folder():
+    """A folder of this process, which is nobody meanwhile where it is root, who may write all."""
+    with tempfile.TemporaryDirectory() as folder:
+        with open_log(Path(folder) / "imports"):
+            pass  # nobody might not read the code
+        if os.geteuid() != 0:
+            yield Path(folder)
+            return
+        nobody = pwd.getpwnam("nobody").pw_uid
+        os.chown(folder, nobody, -1)
+        os.seteuid(nobody)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(0)
+
+
+def test_a_folder_without_permission_is_one_sentence(nobodys_folder):
+    (nobodys_folder / "locked").mkdir(mode=0o500)
     with pytest.raises(StorageError, match="permission denied"):
-        open_log(tmp_path / "locked/out")
+        open_log(nobodys_folder / "locked/out")
 
 
 def test_outputs_are_folders_on_disk_or_s3(tmp_path):

@@ -21,9 +21,11 @@ import pytest
 
 from sfray.config import DecodeSpec
 from sfray.errors import RequestError, RunError
+from sfray.video import sandbox as sandbox_module
 from sfray.video.channel import Message
 from sfray.video.sandbox import Sandbox
 from tests.resources.make_videos import Kind
+from tests.waiting import wait_until
 
 VIDEO = Path(__file__).parents[2] / "resources" / "parity" / "videos" / "v06_7frames_320x180.mp4"
 WHOLE: dict[str, Any] = {"start_seconds": None, "end_seconds": None, "seek": "exact"}
@@ -78,15 +80,6 @@ def is_running(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_by_descriptor_and_by_range_are_the_same(sandbox: Sandbox) -> None:
@@ -192,7 +185,7 @@ def test_a_child_that_died_between_two_files_costs_nothing(sandbox: Sandbox) -> 
     sandbox.probe(Source(VIDEO))
     died = pid_of(sandbox)
     os.kill(died, signal.SIGSEGV)
-    assert wait_for(lambda: not is_running(died))
+    wait_until(lambda: not is_running(died), "the end of a child")
     assert sandbox.probe(Source(VIDEO))["num_frames"] == 7
 
 
@@ -274,8 +267,9 @@ def test_a_number_of_frames_that_has_no_room_is_not_believed(
 def test_a_range_that_is_none_costs_its_file_only(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, told: list[float]
 ) -> None:
-    """Of a child that was taken over by its file."""
+    """Of a child that was taken over by its file, and does not end by itself."""
     with monkeypatch.context() as patched:
+        patched.setattr(sandbox_module, "_END_SECONDS", 0.1)
         patched.setattr(sandbox, "_receive", lambda *_: Message({"range": told}))
         with pytest.raises(RequestError) as raised:
             sandbox.probe(Source(VIDEO, by_range=True))
@@ -332,7 +326,7 @@ def test_the_child_dies_with_its_parent() -> None:
         child = int(parent.stdout.readline())
         assert is_running(child)
         parent.kill()
-    assert wait_for(lambda: not is_running(child))
+    wait_until(lambda: not is_running(child), "the end of a child")
 
 
 @pytest.fixture
