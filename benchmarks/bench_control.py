@@ -38,11 +38,11 @@ from benchmarks.instant_stages import CAPTION_TEXT, InstantStages
 from benchmarks.processor import processor
 from sfray.columns import outcomes_schema
 from sfray.config import JobSpec, parse_job_spec
-from sfray.pipeline.plan import make_plan
-from sfray.pipeline.run import run_job
-from sfray.storage.compact import PART_ROWS
-from sfray.storage.results_log import ResultsLog
-from sfray.storage.verify import verify
+from sfray.planning.plan import make_plan
+from sfray.results.compact import PART_ROWS
+from sfray.results.log import ResultsLog
+from sfray.results.verify import verify
+from sfray.runs.run import run_job
 
 SIZES = (10_000, 100_000, 1_000_000)
 BEGUN_SECONDS = 60.0

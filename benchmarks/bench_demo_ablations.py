@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from sfray.commands.demo import demo_job
 from sfray.config import PoolingSpec, StorageSpec
 from sfray.demo.questions import KINDS
 from sfray.demo.videos import write_sample_set
 from sfray.pipeline.cluster import connected
-from sfray.pipeline.demo import demo_job
-from sfray.pipeline.run import run_job
-from sfray.storage.read_results import current_state
+from sfray.results.read import current_state
+from sfray.runs.run import run_job
 
 FIRST_SEED = 900_000
 TASKS = ("caption", "qa", "multiple_choice")

@@ -42,11 +42,11 @@ from transformers import (
 from benchmarks.processor import processor
 from benchmarks.sample_videos import whole_video
 from sfray.config import DecodeSpec, GenerationSpec, ModelSpec, StorageSpec, VideosSpec
-from sfray.model.engine import Completion, Engine, Suffix
+from sfray.model.checkpoints.profiles import model_profile
+from sfray.model.engines.interface import Completion, Engine, Suffix
+from sfray.model.engines.transformers import TransformersEngine
 from sfray.model.llava import Llava
-from sfray.model.presets import model_profile
 from sfray.model.prompt_tokens import PromptTokenizer
-from sfray.model.transformers_engine import TransformersEngine
 from sfray.pooling import SlowFastPooling
 from sfray.stages.decode_video import DecodeVideo
 
@@ -146,7 +146,7 @@ class Bench:
         ).eval()
         self._engines: dict[str, Engine] = {"light": TransformersEngine(self.llava, tokenizer)}
         if find_spec("vllm") is not None:
-            from sfray.model.vllm_engine import VllmEngine
+            from sfray.model.engines.vllm import VllmEngine
 
             profile = model_profile(ModelSpec(id=str(folder)), StorageSpec())
             self._engines["vllm"] = VllmEngine(folder, self.llava, tokenizer, profile, num_gpus=1)

@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.processor import processor
+from sfray.commands.forecast import forecast
 from sfray.config import load_job_spec
 from sfray.demo.videos import write_sample_set
-from sfray.pipeline.forecast import forecast
-from sfray.pipeline.outlook import outlook
+from sfray.planning.outlook import outlook
 
 # Task, videos, how many times larger than 128 pixels their frames are.
 JOBS = (("caption", 300, 1), ("qa", 150, 3), ("caption", 100, 8))

@@ -45,13 +45,13 @@ from sfray.config import (
     parse_job_spec,
 )
 from sfray.errors import RequestError
-from sfray.model.engine import Completion, Engine, Suffix
+from sfray.model.engines.interface import Completion, Engine, Suffix
+from sfray.model.engines.transformers import TransformersEngine
 from sfray.model.llava import Llava
 from sfray.model.memory import GIB, ITEMS_IN_FLIGHT, InFlight, memory_need, need_of, num_parameters
 from sfray.model.presets import PRESETS
 from sfray.model.profile import ModelProfile
 from sfray.model.prompt_tokens import PromptTokenizer
-from sfray.model.transformers_engine import TransformersEngine
 from sfray.pooling import SlowFastPooling
 from sfray.records import DecodedItem, DecodedVideo, Generation, Request, VideoFacts
 from sfray.stages.answer_prompts import AnswerPrompts

@@ -23,10 +23,10 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.sample_videos import Case, write
-from sfray.video import pyav_reader
 from sfray.video.container import open_video
-from sfray.video.pyav_reader import ClipRequest, PyavReader
-from sfray.video.reading import read_clip
+from sfray.video.readers import pyav as pyav_reader
+from sfray.video.readers.pyav import ClipRequest, PyavReader
+from sfray.video.readers.reading import read_clip
 from sfray.video.sampling import sample_frame_indices
 
 NUM_FRAMES, IMAGE_SIZE = 50, 336

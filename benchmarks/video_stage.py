@@ -30,8 +30,8 @@ from benchmarks.sample_videos import Case, write
 from benchmarks.video_reading import IMAGE_SIZE, NUM_FRAMES, with_sfray
 from sfray.config import parse_job_spec
 from sfray.pipeline.actors import Stages
-from sfray.pipeline.run import run_job
 from sfray.records import DecodedItem, Outcome
+from sfray.runs.run import run_job
 from sfray.stages.decode_video import DecodeVideo
 from sfray.telemetry.stage_load import DECODE_STAGE
 

@@ -7,7 +7,7 @@ The same command line as `sfray run` on specs/caption_7b_auto.yaml; `--set` reac
 import sys
 from pathlib import Path
 
-from sfray.cli import main
+from sfray.cli.app import main
 
 SPEC = Path(__file__).parent / "specs" / "caption_7b_auto.yaml"
 

@@ -8,7 +8,7 @@ The same command line as `sfray run` on specs/qa_7b_auto.yaml; `--set` reaches a
 import sys
 from pathlib import Path
 
-from sfray.cli import main
+from sfray.cli.app import main
 
 SPEC = Path(__file__).parent / "specs" / "qa_7b_auto.yaml"
 

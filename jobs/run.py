@@ -5,7 +5,7 @@ The same command line as `sfray run`, on the cluster that the job runs in.
 
 import sys
 
-from sfray.cli import main
+from sfray.cli.app import main
 
 if __name__ == "__main__":
     sys.argv = [sys.argv[0], "run", *sys.argv[1:]]

@@ -5,7 +5,7 @@ The same command line as `sfray eval`: judge, report, compare, submission.
 
 import sys
 
-from sfray.cli import main
+from sfray.cli.app import main
 
 if __name__ == "__main__":
     sys.argv = [sys.argv[0], "eval", *sys.argv[1:]]

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sfray.config import JobSpec as JobSpec
     from sfray.config import load_job_spec as load_job_spec
-    from sfray.pipeline.run import run_job as run
-    from sfray.pipeline.summary import RunSummary as RunSummary
-    from sfray.storage.costs import total_costs as total_costs
+    from sfray.results.costs import total_costs as total_costs
+    from sfray.runs.run import run_job as run
+    from sfray.runs.summary import RunSummary as RunSummary
 
 __all__ = ["JobSpec", "RunSummary", "load_job_spec", "run", "total_costs"]
 
 _HOMES = {
     "JobSpec": ("sfray.config", "JobSpec"),
-    "RunSummary": ("sfray.pipeline.summary", "RunSummary"),
+    "RunSummary": ("sfray.runs.summary", "RunSummary"),
     "load_job_spec": ("sfray.config", "load_job_spec"),
-    "run": ("sfray.pipeline.run", "run_job"),
-    "total_costs": ("sfray.storage.costs", "total_costs"),
+    "run": ("sfray.runs.run", "run_job"),
+    "total_costs": ("sfray.results.costs", "total_costs"),
 }
 
 

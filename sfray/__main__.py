@@ -1,3 +1,3 @@
-from sfray.cli import main
+from sfray.cli.app import main
 
 main()

@@ -14,7 +14,7 @@ import pytest
 # Read when ray is imported: a thread that outlives its job would start another Ray.
 os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 
-from sfray.pipeline.logs import LogFormat, configure_logs
+from sfray.telemetry.logs import LogFormat, configure_logs
 
 
 def pytest_configure() -> None:

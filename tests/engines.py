@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sfray.model.engine import Engine
+from sfray.model.engines.interface import Engine
+from sfray.model.engines.transformers import TransformersEngine
 from sfray.model.llava import Llava
 from sfray.model.prompt_tokens import PromptTokenizer
-from sfray.model.transformers_engine import TransformersEngine
 
 CHECKPOINT = Path(__file__).parent / "resources" / "parity" / "checkpoint"
 ENGINES = [
@@ -38,8 +38,8 @@ def engine(name: str) -> Engine:
     if name == "transformers":
         return TransformersEngine(llava(), tokenizer())
     from sfray.config import ModelSpec, StorageSpec
-    from sfray.model.presets import model_profile
-    from sfray.model.vllm_engine import VllmEngine
+    from sfray.model.checkpoints.profiles import model_profile
+    from sfray.model.engines.vllm import VllmEngine
 
     profile = model_profile(ModelSpec(id=str(CHECKPOINT)), StorageSpec())
     return VllmEngine(CHECKPOINT, llava(), tokenizer(), profile, num_gpus=1)

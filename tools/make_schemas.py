@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from sfray.pipeline.schemas import codes_table, schema_document, schema_names
+from sfray.commands.schemas import codes_table, schema_document, schema_names
 
 
 def main() -> None:

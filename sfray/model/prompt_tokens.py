@@ -6,9 +6,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from sfray.config import ModelSpec, StorageSpec
 from sfray.errors import CheckpointError
-from sfray.model.checkpoint import small_files
 from sfray.prompts.templates import RenderedPrompt
 
 
@@ -23,14 +21,6 @@ class PromptTokenizer:
         self._tokenizer = tokenizer
         start = tokenizer.encode("").ids
         self._num_start_tokens = len(start)
-
-    @classmethod
-    def load(cls, model: ModelSpec, storage: StorageSpec) -> PromptTokenizer:
-        """Of a model on this machine; raises `CheckpointError` where it isn't."""
-        folder = small_files(model, storage)
-        if folder is None:
-            raise CheckpointError(f"the tokenizer of {model.id!r} is not on this machine")
-        return cls.from_folder(folder)
 
     @classmethod
     def from_folder(cls, folder: Path) -> PromptTokenizer:

@@ -12,7 +12,6 @@ import pyarrow as pa
 import ray
 
 from sfray.errors import EngineLostError, RunError
-from sfray.pipeline.logs import LogFormat, configure_logs, logged_about
 from sfray.records import (
     ClipWindows,
     DecodedItem,
@@ -25,6 +24,7 @@ from sfray.records import (
     outcome_row,
     work_item_from_row,
 )
+from sfray.telemetry.logs import LogFormat, configure_logs, logged_about
 
 _ENGINE_LOST = 70
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +19,6 @@ from ray.exceptions import AuthenticationError
 
 from sfray.config import ResourcesSpec
 from sfray.errors import ClusterError
-from sfray.pipeline.stop_signal import own_sigterm
 
 # Set by Ray on every node that KubeRay or `ray up` makes.
 NODE_GROUP_LABEL = "ray.io/node-group"
@@ -98,6 +99,21 @@ def _connect(address: str | None) -> None:
         ) from error
     except (ConnectionError, ValueError) as error:
         raise ClusterError(f"no Ray cluster at {address!r}: {error}") from error
+
+
+@contextmanager
+def own_sigterm() -> Iterator[None]:
+    """Keeps this program's answer to SIGTERM: inside, Ray sets one with an exit code of its own."""
+    answer = signal.getsignal(signal.SIGTERM)
+    if not callable(answer) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    try:
+        yield
+    except SystemExit as error:  # Ray's answer
+        raise SystemExit(128 + signal.SIGTERM) from error
+    finally:
+        signal.signal(signal.SIGTERM, answer)
 
 
 def _listens(address: str) -> bool:

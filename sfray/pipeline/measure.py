@@ -16,7 +16,7 @@ import ray
 
 from sfray.config import ResourcesSpec
 from sfray.errors import SpecError
-from sfray.model.checkpoint import check_checkpoint, pinned
+from sfray.model.checkpoints.checkpoint import check_checkpoint, pinned
 from sfray.model.memory import ITEMS_IN_FLIGHT
 from sfray.pipeline.actors import AnswerStage, DecodeStage, Stages
 from sfray.pipeline.cluster import (
@@ -27,10 +27,10 @@ from sfray.pipeline.cluster import (
     share_of,
 )
 from sfray.pipeline.gpu_share import with_gpu_share
-from sfray.pipeline.plan import JobPlan
-from sfray.pipeline.prediction import Capacity, ClipTimes, Measured, shares_of_time
-from sfray.pipeline.run import job_stages
-from sfray.pipeline.work_items import clip_starts, work_item_blocks
+from sfray.pipeline.job_stages import job_stages
+from sfray.planning.plan import JobPlan
+from sfray.planning.prediction import Capacity, ClipTimes, Measured, shares_of_time
+from sfray.planning.work_items import clip_starts, work_item_blocks
 from sfray.records import DecodedItem, WorkItem, work_item_from_row
 
 

@@ -37,9 +37,9 @@ from sfray.pipeline.actors import (
 )
 from sfray.pipeline.block_feed import feed
 from sfray.pipeline.cluster import NODE_GROUP_LABEL, ClusterShare
-from sfray.pipeline.logs import log_format
 from sfray.records import FOUND_WINDOWS_SCHEMA, RunIdentity, decoded_items_schema
 from sfray.redaction import redact_text
+from sfray.telemetry.logs import log_format
 from sfray.telemetry.stage_load import ANSWER_STAGE, DECODE_STAGE, StageLoad, StageState
 
 # An actor that dies is started again this often, and a task that was on it is tried once more;

@@ -10,9 +10,9 @@ import numpy as np
 from sfray.config import DecodeSpec, StorageSpec, VideosSpec
 from sfray.errors import RequestError
 from sfray.records import DecodedItem, DecodedVideo, RequestFailure, VideoFacts, WorkItem
+from sfray.sources.fetch import FetchedFile, Fetcher
 from sfray.stages.read_video import Meter, read_video
-from sfray.storage.fetch import FetchedFile, Fetcher
-from sfray.video.sandbox import Sandbox
+from sfray.video.sandbox.parent import Sandbox
 
 
 class DecodeVideo:

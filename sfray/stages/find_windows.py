@@ -5,9 +5,9 @@ from __future__ import annotations
 from sfray.config import DecodeSpec, StorageSpec, VideosSpec, WindowsSpec
 from sfray.errors import RequestError
 from sfray.records import ClipWindows, RequestFailure, WorkItem
+from sfray.sources.fetch import FetchedFile, Fetcher
 from sfray.stages.read_video import read_video
-from sfray.storage.fetch import FetchedFile, Fetcher
-from sfray.video.sandbox import Sandbox
+from sfray.video.sandbox.parent import Sandbox
 
 
 class FindWindows:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from sfray.errors import RequestError
 from sfray.records import VideoSource
-from sfray.storage.fetch import FetchedFile, Fetcher
+from sfray.sources.fetch import FetchedFile, Fetcher
 from sfray.video.content import HEAD_BYTES, check_content
 
 T = TypeVar("T")

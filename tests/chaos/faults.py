@@ -53,7 +53,7 @@ def decode_child_killed(storm: Storm, chance: random.Random) -> bool:
         with suppress(psutil.NoSuchProcess):
             if note.stage == "decode":
                 for child in psutil.Process(note.pid).children():
-                    if "sfray.video.child" in " ".join(child.cmdline()):
+                    if "sfray.video.sandbox.child" in " ".join(child.cmdline()):
                         return _kill(child.pid)
     return False
 

@@ -15,8 +15,8 @@ import libfaketime
 import psutil
 
 from sfray.config import StorageSpec
+from sfray.results.verify import verify
 from sfray.storage.folders import open_folder
-from sfray.storage.verify import verify
 from tests.chaos.check import Place, Reader, num_doubled, read_rows
 from tests.chaos.driver import Told
 from tests.chaos.faults import ANYWHERE, FAULTS, LOCAL, POISON, S3

@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from sfray.config import load_job_spec
-from sfray.pipeline.plan import make_plan
-from sfray.pipeline.windows import clips_of, uncut_requests, with_windows
+from sfray.planning.plan import make_plan
+from sfray.planning.windows import clips_of, uncut_requests, with_windows
 from sfray.records import WINDOWS_SCHEMA
 
 IDS = Path(__file__).parent / "ids"

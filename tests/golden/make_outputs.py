@@ -24,9 +24,9 @@ import pyarrow.parquet as pq
 import ray
 import yaml
 
+from sfray.commands.retry import retry_output
 from sfray.config import StorageSpec, load_job_spec
-from sfray.pipeline.retry import retry_output
-from sfray.pipeline.run import run_job
+from sfray.runs.run import run_job
 
 VIDEOS = Path(__file__).parent / "videos"
 OUTPUT = "output"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sfray.pipeline import plan
+from sfray.planning import plan
 from tests.golden.identities import IDS, identities, job_names, prepare
 
 EXPECTED: dict[str, Any] = json.loads((IDS / "expected.json").read_text(encoding="utf-8"))

@@ -12,20 +12,20 @@ import pytest
 from rich.console import Console
 
 from sfray.columns import COLUMNS, TABLES, Column
+from sfray.commands.evaluate import asked_rows
+from sfray.commands.explain import explain
 from sfray.config import StorageSpec
 from sfray.errors import SchemaError
-from sfray.pipeline.evaluate import asked_rows
-from sfray.pipeline.explain import explain
-from sfray.pipeline.outlook import outlook
-from sfray.pipeline.run import run_job
-from sfray.storage.compact import compact
-from sfray.storage.costs import total_costs
-from sfray.storage.diff import diff
+from sfray.planning.outlook import outlook
+from sfray.results.compact import compact
+from sfray.results.costs import total_costs
+from sfray.results.diff import diff
+from sfray.results.log import ResultsLog
+from sfray.results.read import current_state, read_answers, read_failures
+from sfray.results.schema import columns_of
+from sfray.results.verify import verify
+from sfray.runs.run import run_job
 from sfray.storage.folders import open_folder
-from sfray.storage.output_schema import columns_of
-from sfray.storage.read_results import current_state, read_answers, read_failures
-from sfray.storage.results_log import ResultsLog
-from sfray.storage.verify import verify
 from tests.golden.copies import ALL, OUTPUTS, Golden, copied
 from tests.golden.make_outputs import CASES, OUTPUT
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.bench_control import STEPS, job, write_manifest
 from sfray.config import StorageSpec
-from sfray.storage.read_results import current_state
+from sfray.results.read import current_state
 
 NUM_REQUESTS = 2000
 

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from sfray.cli_eval import app
-from sfray.config import StorageSpec
-from sfray.pipeline.evaluate import (
+from sfray.cli.evaluation import app
+from sfray.commands.evaluate import (
     asked_rows,
     demo_world_manifests,
     evaluation_job,
     report_on,
 )
-from sfray.pipeline.run import run_job
+from sfray.config import StorageSpec
+from sfray.runs.run import run_job
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

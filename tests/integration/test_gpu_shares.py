@@ -15,8 +15,8 @@ import ray
 
 from sfray.config import parse_job_spec
 from sfray.pipeline.actors import Stages
-from sfray.pipeline.run import run_job
 from sfray.records import DecodedItem, Outcome
+from sfray.runs.run import run_job
 from tests.integration.fake_stages import FakeAnswer, FakeDecode, Script
 from tests.integration.local_ray import own_ray
 

@@ -9,12 +9,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from sfray.cli import app
+from sfray.cli.app import app
 from sfray.config import load_job_spec
-from sfray.pipeline.outlook import outlook
-from sfray.pipeline.run import run_job
-from sfray.pipeline.summary import RunSummary
-from sfray.storage.read_results import read_answers
+from sfray.planning.outlook import outlook
+from sfray.results.read import read_answers
+from sfray.runs.run import run_job
+from sfray.runs.summary import RunSummary
 from tests.integration.fake_stages import Script
 from tests.integration.s3_server import S3Server
 

@@ -8,10 +8,10 @@ import pytest
 from aiohttp import web
 from typer.testing import CliRunner
 
-from sfray.cli_eval import app
+from sfray.cli.evaluation import app
+from sfray.commands.evaluate import judge_folder
 from sfray.config import StorageSpec
 from sfray.errors import OutputInUseError
-from sfray.pipeline.evaluate import judge_folder
 from sfray.scoring import judge as judge_module
 from sfray.scoring.judge import JudgeError, JudgeSpec, judge
 from sfray.scoring.judge_log import JudgeLog
@@ -19,7 +19,7 @@ from sfray.scoring.judge_prompts import load_prompts
 from sfray.scoring.report import make_report
 from sfray.storage.folders import open_folder
 from tests.integration.judge_server import CUT, completion, fault, judge_server
-from tests.unit.pipeline.outputs import outcome, write_output
+from tests.unit.commands.outputs import outcome, write_output
 from tests.unit.scoring.rows import row
 
 YES = '{"correct": "yes", "score": 5}'

@@ -11,7 +11,7 @@ import pytest
 from sfray.config import JobSpec, parse_job_spec
 from sfray.errors import SpecError
 from sfray.pipeline.measure import measure, sample_clips
-from sfray.pipeline.outlook import outlook
+from sfray.planning.outlook import outlook
 from tests.integration.fake_stages import Script
 
 NUM_VIDEOS = 40

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sfray.config import parse_job_spec
-from sfray.pipeline.run import run_job
-from sfray.pipeline.summary import RunSummary
+from sfray.runs.run import run_job
+from sfray.runs.summary import RunSummary
 from sfray.telemetry.metrics import METRICS
 from tests.integration.fake_stages import Script
 from tests.integration.local_ray import own_ray

@@ -14,7 +14,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from sfray.config import JobSpec
-from sfray.pipeline.run import run_job
+from sfray.runs.run import run_job
 from tests.integration.fake_stages import Script
 from tests.integration.local_ray import leave_ray
 from tests.integration.test_run import job

@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from sfray.config import StorageSpec
-from sfray.pipeline.run import run_job
-from sfray.storage.compact import compact
-from sfray.storage.diff import diff
-from sfray.storage.read_results import current_state
-from sfray.storage.verify import verify
+from sfray.results.compact import compact
+from sfray.results.diff import diff
+from sfray.results.read import current_state
+from sfray.results.verify import verify
+from sfray.runs.run import run_job
 from tests.golden.copies import ALL, Golden, copied
 from tests.golden.make_outputs import OUTPUT
 from tests.golden.readers import READERS, load

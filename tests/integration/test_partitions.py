@@ -13,18 +13,18 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from sfray.cli import app
+from sfray.cli.app import app
+from sfray.commands.evaluate import asked_rows
+from sfray.commands.retry import retry_output
 from sfray.config import JobSpec, StorageSpec, parse_job_spec
 from sfray.errors import SchemaError, SpecError
-from sfray.pipeline.evaluate import asked_rows
-from sfray.pipeline.outlook import outlook
-from sfray.pipeline.plan import make_plan
-from sfray.pipeline.retry import retry_output
-from sfray.pipeline.run import run_job
-from sfray.pipeline.summary import RunSummary
-from sfray.storage.compact import compact
-from sfray.storage.read_results import current_state
-from sfray.storage.verify import verify
+from sfray.planning.outlook import outlook
+from sfray.planning.plan import make_plan
+from sfray.results.compact import compact
+from sfray.results.read import current_state
+from sfray.results.verify import verify
+from sfray.runs.run import run_job
+from sfray.runs.summary import RunSummary
 from tests.integration.fake_stages import Script
 from tests.integration.s3_server import S3Server
 

@@ -11,9 +11,9 @@ import pytest
 
 from sfray.config import parse_job_spec
 from sfray.pipeline.measure import measure, sample_clips
-from sfray.pipeline.outlook import outlook
-from sfray.pipeline.prediction import predict
-from sfray.pipeline.run import run_job
+from sfray.planning.outlook import outlook
+from sfray.planning.prediction import predict
+from sfray.runs.run import run_job
 from tests.integration.fake_stages import Script
 from tests.integration.local_ray import own_ray
 

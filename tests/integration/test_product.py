@@ -14,7 +14,7 @@ import pytest
 
 from sfray.config import StorageSpec
 from sfray.demo.videos import write_sample_set
-from sfray.storage.read_results import current_state
+from sfray.results.read import current_state
 from tests.waiting import wait_for_parts
 
 NUM_VIDEOS = 6

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sfray.cli import app
+from sfray.cli.app import app
 from sfray.config import StorageSpec, parse_job_spec
 from sfray.demo.videos import write_video
 from sfray.demo.world import make_scene, render
-from sfray.pipeline.run import run_job
-from sfray.storage.compact import compact
-from sfray.storage.read_results import current_state, read_failures
-from sfray.storage.verify import verify
+from sfray.results.compact import compact
+from sfray.results.read import current_state, read_failures
+from sfray.results.verify import verify
+from sfray.runs.run import run_job
 from tests.integration.s3_server import S3Server
 
 pytestmark = pytest.mark.usefixtures("local_ray")

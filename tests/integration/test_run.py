@@ -20,17 +20,17 @@ import ray
 from sfray.config import JobSpec, StorageSpec, parse_job_spec
 from sfray.errors import CheckpointError, OutputInUseError, TooManyErrorsError
 from sfray.pipeline.cluster import cluster_share
-from sfray.pipeline.logs import LogFormat, configure_logs
-from sfray.pipeline.plan import make_plan
 from sfray.pipeline.ray_data import EndOfStream, StageStream, answering
-from sfray.pipeline.run import run_job
-from sfray.pipeline.summary import RunSummary
-from sfray.pipeline.work_items import work_item_blocks
-from sfray.storage.read_results import current_state, read_progress
-from sfray.storage.results_log import ResultsLog
+from sfray.planning.plan import make_plan
+from sfray.planning.work_items import work_item_blocks
+from sfray.results.log import ResultsLog
+from sfray.results.read import current_state, read_progress
+from sfray.runs.run import run_job
+from sfray.runs.summary import RunSummary
+from sfray.telemetry.logs import LogFormat, configure_logs
 from sfray.telemetry.stage_load import StageLoad
 from tests.integration.fake_stages import Script
-from tests.unit.storage.outcomes import PASSTHROUGH, outcomes
+from tests.unit.results.outcomes import PASSTHROUGH, outcomes
 from tests.waiting import wait_for_parts
 
 pytestmark = pytest.mark.usefixtures("local_ray")

@@ -13,9 +13,9 @@ import pytest
 
 from sfray.config import ModelSpec, StorageSpec
 from sfray.errors import CheckpointError
-from sfray.model.checkpoint import checkpoint_folder, checkpoint_identity, pinned
-from sfray.model.presets import demo_folder, model_profile
-from sfray.model.s3_download import download
+from sfray.model.checkpoints.checkpoint import checkpoint_folder, checkpoint_identity, pinned
+from sfray.model.checkpoints.profiles import demo_folder, model_profile
+from sfray.model.checkpoints.s3_download import download
 from tests.integration.faulty_proxy import Fault, Once, faulty_proxy
 from tests.integration.s3_server import S3Server
 
@@ -136,7 +136,7 @@ def test_what_is_damaged_is_not_taken(
     assert target.read_bytes() == large.read_bytes()
     target.unlink()
     with monkeypatch.context() as patch, pytest.raises(CheckpointError, match="damaged"):
-        patch.setattr("sfray.model.s3_download.ETagDigest.agrees", lambda _: False)
+        patch.setattr("sfray.model.checkpoints.s3_download.ETagDigest.agrees", lambda _: False)
         download(*place, target)
     assert not target.exists()
     # It is what S3 says, but no checkpoint.

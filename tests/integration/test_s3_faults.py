@@ -3,11 +3,12 @@ import time
 import pytest
 
 from sfray.errors import OutputInUseError, StorageError
-from sfray.storage import read_results, s3_folder, s3_lease, s3_patience
+from sfray.results import read as read_results
+from sfray.storage import s3_folder, s3_lease, s3_patience
 from sfray.storage.s3_folder import S3Folder
 from tests.integration.faulty_proxy import Fault, Once, Storm, faulty_proxy
 from tests.integration.test_s3_results_log import answered, open_log
-from tests.unit.storage.outcomes import outcomes
+from tests.unit.results.outcomes import outcomes
 from tests.waiting import wait_until
 
 NOT_APPLIED = (Fault.ERROR_500, Fault.ERROR_503, Fault.CUT)

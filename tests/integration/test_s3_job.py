@@ -19,13 +19,13 @@ from sfray.demo.questions import CAPTION_PROMPT
 from sfray.demo.videos import write_video
 from sfray.demo.world import make_scene, render
 from sfray.errors import StorageError
-from sfray.model.checkpoint import checkpoint_identity
-from sfray.model.presets import demo_folder
-from sfray.pipeline.outlook import outlook
-from sfray.pipeline.run import run_job
+from sfray.model.checkpoints.checkpoint import checkpoint_identity
+from sfray.model.checkpoints.profiles import demo_folder
+from sfray.planning.outlook import outlook
 from sfray.prompts.templates import load_template
-from sfray.storage.read_results import current_state
-from sfray.storage.verify import verify
+from sfray.results.read import current_state
+from sfray.results.verify import verify
+from sfray.runs.run import run_job
 from tests.integration.local_ray import leave_ray
 from tests.integration.s3_server import S3Server
 

@@ -5,7 +5,7 @@ import pytest
 
 from sfray.config import ManifestSpec, StorageSpec
 from sfray.errors import ManifestError
-from sfray.storage.manifest import read_manifest
+from sfray.manifest.rows import read_manifest
 
 
 @pytest.fixture

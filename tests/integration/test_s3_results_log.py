@@ -5,9 +5,10 @@ import pytest
 
 from sfray.config import StorageSpec
 from sfray.errors import OutputInUseError, StorageError
-from sfray.storage import read_results, s3_lease
-from sfray.storage.results_log import ResultsLog
-from tests.unit.storage.outcomes import PASSTHROUGH, outcomes
+from sfray.results import read as read_results
+from sfray.results.log import ResultsLog
+from sfray.storage import s3_lease
+from tests.unit.results.outcomes import PASSTHROUGH, outcomes
 from tests.waiting import wait_until
 
 

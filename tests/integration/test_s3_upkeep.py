@@ -10,12 +10,12 @@ import pytest
 
 from sfray.columns import table_schema
 from sfray.errors import StorageError
+from sfray.results.compact import compact
+from sfray.results.read import current_state
+from sfray.results.verify import verify
 from sfray.storage import s3_lease
-from sfray.storage.compact import compact
-from sfray.storage.read_results import current_state
-from sfray.storage.verify import verify
 from tests.integration.test_s3_results_log import answered, open_log
-from tests.unit.storage.outcomes import PASSTHROUGH, outcomes
+from tests.unit.results.outcomes import PASSTHROUGH, outcomes
 
 
 @pytest.fixture

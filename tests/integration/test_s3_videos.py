@@ -13,9 +13,10 @@ import pytest
 from sfray.config import DecodeSpec, StorageSpec, VideosSpec
 from sfray.errors import RequestError, StorageError
 from sfray.records import VideoSource, WorkItem
+from sfray.sources import fetch, remote
+from sfray.sources import s3 as s3_file
+from sfray.sources.fetch import Fetcher
 from sfray.stages.decode_video import DecodeVideo
-from sfray.storage import fetch, remote, s3_file
-from sfray.storage.fetch import Fetcher
 from tests.integration.faulty_proxy import Fault, Once, Storm, faulty_proxy
 from tests.integration.s3_server import S3Server
 from tests.resources.make_videos import Kind, number_of

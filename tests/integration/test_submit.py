@@ -31,8 +31,8 @@ import requests
 
 from sfray.config import StorageSpec
 from sfray.demo.videos import write_sample_set
-from sfray.storage.read_results import current_state
-from sfray.storage.verify import verify
+from sfray.results.read import current_state
+from sfray.results.verify import verify
 from tests.integration.s3_server import free_ports
 from tests.waiting import wait_for_parts
 

@@ -15,17 +15,17 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from sfray.cli import app
+from sfray.cli.app import app
+from sfray.commands.forecast import forecast
 from sfray.config import JobSpec, StorageSpec, parse_job_spec
 from sfray.errors import SpecError
-from sfray.pipeline.forecast import forecast
-from sfray.pipeline.outlook import outlook
-from sfray.pipeline.run import run_job
-from sfray.pipeline.summary import RunSummary
+from sfray.planning.outlook import outlook
 from sfray.records import ClipWindows, RequestFailure, WorkItem
-from sfray.storage.compact import compact
-from sfray.storage.read_results import current_state, read_answers
-from sfray.storage.verify import verify
+from sfray.results.compact import compact
+from sfray.results.read import current_state, read_answers
+from sfray.results.verify import verify
+from sfray.runs.run import run_job
+from sfray.runs.summary import RunSummary
 from tests.integration.fake_stages import Script
 from tests.resources.scenes import FPS, write_scenes
 

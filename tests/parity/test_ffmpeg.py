@@ -18,8 +18,8 @@ import pytest
 
 from sfray.video.container import open_video
 from sfray.video.pixels import squash
-from sfray.video.pyav_reader import ClipRequest
-from sfray.video.reading import read_clip
+from sfray.video.readers.pyav import ClipRequest
+from sfray.video.readers.reading import read_clip
 from tests.resources.make_videos import Kind
 from tests.resources.video_kinds import CUT, READABLE
 

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sfray.video import decord_reader, pyav_reader
 from sfray.video.container import open_video
-from sfray.video.pyav_reader import ClipRequest
-from sfray.video.reading import read_clip
+from sfray.video.readers import decord as decord_reader
+from sfray.video.readers import pyav as pyav_reader
+from sfray.video.readers.pyav import ClipRequest
+from sfray.video.readers.reading import read_clip
 
 PARITY = Path(__file__).parent.parent / "resources" / "parity"
 EXPECTED = sorted((PARITY / "expected").glob("*.json"))

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from sfray.config import DecodeSpec, GenerationSpec, StorageSpec, VideosSpec
-from sfray.model.engine import Suffix
+from sfray.model.engines.interface import Suffix
 from sfray.pooling import SlowFastPooling
 from sfray.prompts.templates import RenderedPrompt
 from sfray.records import WorkItem

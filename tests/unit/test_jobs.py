@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from sfray.cli import app
+from sfray.cli.app import app
 from sfray.config import JobSpec, load_job_spec
-from sfray.model.presets import model_profile, resolve_sampling_and_pooling
+from sfray.model.checkpoints.profiles import model_profile
+from sfray.model.presets import resolve_sampling_and_pooling
 
 JOBS = Path(__file__).parents[2] / "jobs"
 SPECS = sorted((JOBS / "specs").rglob("*.yaml"))

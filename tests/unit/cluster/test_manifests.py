@@ -15,7 +15,7 @@ from ray._private.ray_constants import DEFAULT_DASHBOARD_AGENT_LISTEN_PORT
 from ray.dashboard.http_server_agent import PUBLIC_EXACT_PATHS
 
 from sfray.config import JobSpec, parse_job_spec
-from sfray.pipeline.shipment import JOB_FILE, pack
+from sfray.submission.shipment import JOB_FILE, pack
 from tests.unit.cluster.manifests import cluster_specs, nodes, objects
 
 KUBERNETES = "1.34"

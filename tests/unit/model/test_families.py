@@ -25,13 +25,14 @@ from transformers import (
 from sfray.config import GenerationSpec, ModelSpec, StorageSpec
 from sfray.errors import CheckpointError
 from sfray.model import profile as profiles
-from sfray.model.engine import Completion, Suffix
+from sfray.model.checkpoints.profiles import model_profile
+from sfray.model.engines.interface import Completion, Suffix
+from sfray.model.engines.transformers import TransformersEngine
 from sfray.model.llava import Llava
-from sfray.model.presets import PRESETS, model_profile
+from sfray.model.presets import PRESETS
 from sfray.model.profile import ModelProfile
 from sfray.model.prompt_tokens import PromptTokenizer
 from sfray.model.slowfast import pool_slow_fast
-from sfray.model.transformers_engine import TransformersEngine
 from sfray.pooling import SlowFastPooling
 from tests.unit.model.tiny_checkpoints import FAMILIES, save_checkpoint
 

@@ -27,8 +27,9 @@ from transformers import (
 
 from benchmarks.random_checkpoints import config_of
 from sfray.config import JobSpec, ModelSpec, StorageSpec, parse_job_spec
+from sfray.model.checkpoints.profiles import model_profile
 from sfray.model.memory import GIB, InFlight, MemoryNeed, memory_need, need_of, num_parameters
-from sfray.model.presets import PRESETS, model_profile
+from sfray.model.presets import PRESETS
 from sfray.pooling import SlowFastPooling
 from tests.unit.model.tiny_checkpoints import PARITY, VOCABULARY
 

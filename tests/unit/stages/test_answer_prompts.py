@@ -15,7 +15,7 @@ from torch import Tensor
 from sfray.config import GenerationSpec, parse_job_spec
 from sfray.demo.world import make_scene, render
 from sfray.errors import RequestError
-from sfray.model.engine import Completion, Engine, Suffix
+from sfray.model.engines.interface import Completion, Engine, Suffix
 from sfray.prompts.templates import Template
 from sfray.records import (
     DecodedItem,

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from sfray.config import StorageSpec
+from sfray.results.log import ResultsLog
+from sfray.results.read import read_progress
 from sfray.storage.local_folder import LocalFolder
 from sfray.storage.objects import KeyTakenError
-from sfray.storage.read_results import read_progress
-from sfray.storage.results_log import ResultsLog
-from tests.unit.storage.outcomes import PASSTHROUGH, outcomes
+from tests.unit.results.outcomes import PASSTHROUGH, outcomes
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from sfray.errors import RequestError
-from sfray.video import pyav_reader
 from sfray.video.container import OpenVideo
-from sfray.video.pyav_reader import ClipRequest
-from sfray.video.reading import read_clip
+from sfray.video.readers import pyav as pyav_reader
+from sfray.video.readers.pyav import ClipRequest
+from sfray.video.readers.reading import read_clip
 from tests.resources.make_videos import Kind, number_of, picture
 from tests.resources.video_kinds import BROKEN, CUT, READABLE
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sfray.errors import RequestError
 from sfray.video.container import open_video
-from sfray.video.windows import find_windows, scene_windows, uniform_windows
+from sfray.video.readers.windows import find_windows, scene_windows, uniform_windows
 from tests.resources.scenes import write_scenes
 
 

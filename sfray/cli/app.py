@@ -1,0 +1,273 @@
+"""The command line. Every command is wiring: what it does lives in the rooms below."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sfray.cli import evaluation, jobs, outputs
+from sfray.config import DecodeSpec, JobSpec, StorageSpec, VideosSpec, load_job_spec
+from sfray.errors import RequestError, RunError
+from sfray.telemetry.logs import LogFormat, configure_logs, log_format
+from sfray.telemetry.terminal import terminal
+
+_LOG_FORMAT = "SFRAY_LOG_FORMAT"
+logger = logging.getLogger("sfray")
+
+app = typer.Typer(
+    name="sfray",
+    help="Captions and answers for large video corpora, with SlowFast-LLaVA on Ray.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+app.add_typer(jobs.app)
+app.add_typer(outputs.app)
+app.add_typer(evaluation.app, name="eval")
+
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The job file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Overrides a key of the job file, such as --set output.uri=out; repeatable.",
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, help="Only the first so many requests, in the order of work."),
+]
+PartitionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--partition",
+        metavar="i/n",
+        help="Only the videos whose identity hashes to i modulo n (0 <= i < n), with a log of "
+        "their own below the output; short for --set output.partition=i/n.",
+    ),
+]
+Endpoint = Annotated[str | None, typer.Option(help="The S3 endpoint, where it isn't AWS.")]
+Address = Annotated[
+    str | None, typer.Option(help="A Ray cluster; by default the one at hand, else a local one.")
+]
+Output = Annotated[str, typer.Argument(help="The output of a job: a folder or an s3:// prefix.")]
+
+
+@app.command()
+def run(
+    spec: SpecFile,
+    overrides: Overrides = None,
+    partition: PartitionOption = None,
+    limit: Limit = None,
+    address: Address = None,
+    log: Annotated[
+        LogFormat,
+        typer.Option(
+            "--log-format", envvar=_LOG_FORMAT, help="Lines for people, or a JSON object a line."
+        ),
+    ] = LogFormat.TEXT,
+) -> None:
+    """Run a job until every request is an answer or a failure.
+
+    Running it again answers only what is missing and tries transient failures again.
+
+    Exit codes: 0 done; 1 unexpected error; 2 bad spec, manifest, credentials or bucket;
+    3 done, but more failures than limits.max_failure_ratio; 4 the output is in use by another
+    run; 130 and 143 after a clean stop by Ctrl-C and SIGTERM.
+    """
+    configure_logs(log)
+    job = _job(spec, overrides, partition)
+    from sfray.runs.run import run_job
+
+    if log == LogFormat.JSON:
+        lines = Console(stderr=True, force_terminal=False)
+        summary = run_job(job, limit=limit, address=address, console=lines)
+        logger.info(summary.verdict, extra=summary.as_dict())
+    else:
+        summary = run_job(job, limit=limit, address=address)
+        summary.print_to(terminal(stderr=True))
+    raise typer.Exit(summary.exit_code)
+
+
+@app.command()
+def plan(
+    spec: SpecFile,
+    overrides: Overrides = None,
+    partition: PartitionOption = None,
+    limit: Limit = None,
+    measure: Annotated[
+        int | None,
+        typer.Option(min=1, help="Decode and answer so many random clips, predict the whole."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
+    cpus: Annotated[
+        int | None, typer.Option(min=1, help="CPUs to predict for; by default the cluster's.")
+    ] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=0, help="GPUs to predict for; by default the cluster's.")
+    ] = None,
+    prices: Annotated[
+        Path | None, typer.Option(help="A YAML file with cpu_hour, gpu_hour and currency.")
+    ] = None,
+    cpu_hour: Annotated[float | None, typer.Option(min=0, help="Price of a CPU's hour.")] = None,
+    gpu_hour: Annotated[float | None, typer.Option(min=0, help="Price of a GPU's hour.")] = None,
+    address: Address = None,
+) -> None:
+    """Show what a job would do: requests, videos, what is done already, tokens, problems.
+
+    Starts neither Ray nor the model and opens no video, except with --measure: that decodes and
+    answers a sample on the cluster, keeps nothing of it, and predicts how long the whole takes and
+    what it costs, with 95 % intervals.
+    """
+    job = _job(spec, overrides, partition)
+    from sfray.planning.outlook import outlook
+
+    seen = outlook(job, limit)
+    seen.print_to(terminal())
+    if measure is not None:
+        from sfray.commands.forecast import forecast, read_prices
+
+        told = read_prices(prices, cpu_hour, gpu_hour)
+        forecast(seen, measure, seed, (cpus, gpus), told, address).print_to(terminal())
+
+
+def _job(spec: Path, overrides: list[str] | None, partition: str | None) -> JobSpec:
+    # Quoted, so that nothing that is given here means no partition.
+    split = [] if partition is None else [f"output.partition={json.dumps(partition)}"]
+    return load_job_spec(spec, (*(overrides or ()), *split))
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Where videos and answers go.")] = Path(
+        "demo-output"
+    ),
+    num_videos: Annotated[int, typer.Option(min=1, help="How many sample videos to make.")] = 8,
+    seed: Annotated[int, typer.Option(help="The first video's seed.")] = 1_000_000,
+) -> None:
+    """Make sample videos, caption and question them with the demonstration model, show scores.
+
+    The demonstration model knows a toy world only: coloured shapes that move. One line of a job
+    file, `model: {id: llava-hf/llava-v1.6-vicuna-7b-hf}`, switches to a real one.
+    """
+    from sfray.commands.demo import run_demo
+
+    run_demo(output, num_videos, seed, terminal())
+
+
+@app.command()
+def probe(
+    videos: Annotated[list[str], typer.Argument(help="Files or URIs.")],
+    endpoint_url: Endpoint = None,
+    allow_http: Annotated[bool, typer.Option(help="Allow http:// URIs too.")] = False,
+) -> None:
+    """Print the facts of videos, one JSON line each; a video without facts has its failure."""
+    from dataclasses import asdict
+
+    from sfray.redaction import redact
+    from sfray.stages.decode_video import DecodeVideo
+
+    schemes: dict[str, list[str]] = {}
+    if allow_http:
+        schemes = {"allowed_schemes": ["file", "s3", "gs", "https", "http"]}
+    stage = DecodeVideo(
+        videos=VideosSpec.model_validate(schemes),
+        storage=StorageSpec(endpoint_url=endpoint_url),
+        decode=DecodeSpec(),
+        seek="exact",
+        num_frames=1,
+        image_size=32,
+    )
+    failed = False
+    try:
+        for uri in videos:
+            line = {"video_uri": redact(uri)}
+            try:
+                line |= asdict(stage.probe(uri))
+            except RequestError as error:
+                failed = True
+                line |= {"stage": error.kind.stage, "code": error.code, "message": str(error)}
+            typer.echo(json.dumps(line))
+    finally:
+        stage.close()
+    raise typer.Exit(3 if failed else 0)
+
+
+@app.command()
+def show(
+    output: Output,
+    limit: Annotated[int, typer.Option(min=1, help="How many rows.")] = 20,
+    failures: Annotated[bool, typer.Option("--failures", help="Only what failed.")] = False,
+    endpoint_url: Endpoint = None,
+) -> None:
+    """Show the current state of an output as a table: answers, and failures that stand."""
+    from sfray.results.read import current_state
+
+    columns = ["video_id", "prompt_id", "prompt", "text", "code", "message", "reference_answer"]
+    state = current_state(output, StorageSpec(endpoint_url=endpoint_url), columns)
+    if failures:
+        import pyarrow.compute as pc
+
+        state = state.filter(pc.is_valid(state["code"]))
+    table = Table("video", "prompt", "answer", "reference")
+    for row in state.slice(0, limit).to_pylist():
+        answer = row["text"] if row["code"] is None else f"{row['code']}: {row['message']}"
+        prompt = f"{row['prompt_id']}: {row['prompt']}"
+        table.add_row(row["video_id"], prompt, answer, row["reference_answer"] or "")
+    terminal().print(table)
+    if state.num_rows > limit:
+        typer.echo(f"{limit} of {state.num_rows} rows; --limit shows more")
+
+
+@app.command()
+def schema(
+    name: Annotated[
+        str | None, typer.Argument(help="One of: job, requests, answers, failures, codes.")
+    ] = None,
+) -> None:
+    """Print the schema of job files, of result tables, or the table of failure codes, as JSON."""
+    from sfray.commands.schemas import schema_document, schema_names
+
+    if name is None:
+        typer.echo("\n".join(schema_names()))
+        return
+    typer.echo(json.dumps(schema_document(name), indent=2))
+
+
+def _format_of_environment() -> LogFormat:
+    """For errors before the options are read; `run` refuses what is no format."""
+    wanted = os.environ.get(_LOG_FORMAT)
+    return LogFormat.JSON if wanted == LogFormat.JSON else LogFormat.TEXT
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+def main() -> None:
+    """The entry point: errors become one sentence and an exit code."""
+    configure_logs(_format_of_environment())
+    # What is open is closed on the way out, an output's lease given back.
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(standalone_mode=True)
+    except RunError as error:
+        if log_format() == LogFormat.JSON:
+            logger.error("%s", error, extra={"exit_code": error.exit_code})
+        else:
+            typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

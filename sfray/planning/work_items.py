@@ -1,0 +1,95 @@
+"""From requests to work items: one row a clip, its requests nested, cut into blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sfray.planning.planned_requests import CLIP_KEY
+from sfray.records import work_items_schema
+
+_REQUEST_FIELDS = ("request_id", "prompt_id", "prompt", "options", "reference_answer")
+
+
+def work_item_blocks(
+    requests: pa.Table,
+    passthrough: pa.Schema,
+    items_per_block: int,
+    attempt: int,
+    num_workers: int | None = None,
+) -> Iterator[pa.Table]:
+    """Tables of `work_items_schema` with at most `items_per_block` rows each.
+
+    Args:
+        requests: sorted so that the requests of one clip are adjacent (`PlannedRequests.table`).
+        attempt: which attempt at these requests this is, from 1.
+        num_workers: who takes the blocks. Towards the end they become smaller, so that all workers
+            end together: a quarter of a worker's share of what is left.
+    """
+    # One for all blocks: each would weigh more than the block's rows.
+    schema = work_items_schema(passthrough)
+    starts = clip_starts(requests)
+    bounds = np.append(starts, requests.num_rows)
+    first = 0
+    while first < len(starts):
+        size = items_per_block
+        if num_workers is not None:
+            size = min(size, max(1, (len(starts) - first) // (4 * num_workers)))
+        block_bounds = bounds[first : first + size + 1]
+        first += size
+        low, high = int(block_bounds[0]), int(block_bounds[-1])
+        rows = requests.slice(low, high - low).combine_chunks()
+        yield _block(rows, schema, passthrough, block_bounds - low, attempt)
+
+
+def clip_starts(requests: pa.Table) -> np.ndarray:
+    """int64, the index of the first request of each clip."""
+    if requests.num_rows == 0:
+        return np.empty(0, dtype=np.int64)
+    changed = np.zeros(requests.num_rows, dtype=bool)
+    changed[0] = True
+    for name in CLIP_KEY:
+        column = requests[name].combine_chunks()
+        codes = pc.dictionary_encode(column, null_encoding="encode").indices
+        values = codes.to_numpy(zero_copy_only=False)
+        changed[1:] |= values[1:] != values[:-1]
+    return np.flatnonzero(changed)
+
+
+def ids_of(table: pa.Table) -> set[str]:
+    """The `request_id`s of a table."""
+    return set(table["request_id"].to_pylist())
+
+
+def only(table: pa.Table, ids: set[str]) -> pa.Table:
+    """The rows of some requests."""
+    kept = pc.is_in(table["request_id"], value_set=pa.array(list(ids), pa.string()))
+    # A new job keeps the planned table as it is, the largest thing that the driver holds.
+    return table if pc.all(kept).as_py() else table.filter(kept)
+
+
+def without(table: pa.Table, ids: pa.ChunkedArray | pa.Array | None) -> pa.Table:
+    """The rows of all other requests."""
+    if ids is None:
+        return table
+    gone = pc.is_in(table["request_id"], value_set=ids)
+    return table.filter(pc.invert(gone)) if pc.any(gone).as_py() else table
+
+
+def _block(
+    rows: pa.Table, schema: pa.Schema, passthrough: pa.Schema, bounds: np.ndarray, attempt: int
+) -> pa.Table:
+    request_type = schema.field("requests").type.value_type
+    members = [rows[name].combine_chunks() for name in _REQUEST_FIELDS]
+    if len(passthrough):
+        extra = [rows[name].combine_chunks() for name in passthrough.names]
+        members.append(pa.StructArray.from_arrays(extra, fields=list(passthrough)))
+    requests = pa.StructArray.from_arrays(members, fields=list(request_type))
+    first = pa.array(bounds[:-1])
+    columns = [rows[name].take(first) for name in schema.names[:5]]
+    nested = pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), requests)
+    attempts = pa.repeat(pa.scalar(attempt, pa.int32()), len(first))
+    return pa.table([*columns, nested, attempts], schema=schema)

@@ -1,0 +1,293 @@
+"""The bytes of one video, wherever they are: within what the job allows, and no more than needed.
+
+Local files are read in place. Small remote files are fetched whole into a nameless scratch file,
+which the kernel removes even after a crash. Long ones are read by range through a block cache.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import tempfile
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sfray.config import StorageSpec, VideosSpec
+from sfray.errors import RequestError
+from sfray.redaction import redact
+from sfray.sources.remote import RemoteFile, scratch_space
+from sfray.storage.uris import is_remote, local_path, scheme_of
+
+# Up to this size a remote file is fetched whole: fewer round trips cost less than bytes.
+WHOLE_FILE_BYTES = 16 * 2**20
+_BLOCK_BYTES = 256 * 2**10
+_CACHED_BLOCKS = 128
+# So many are fetched at once at most: of what is expected to be read, and else more from one
+# consecutive miss to the next.
+_MAX_READ_AHEAD_BLOCKS = 16
+
+
+class FetchedFile:
+    """One file that is open for reading.
+
+    Attributes:
+        size: in bytes.
+        etag: of the object or answer; None where the storage gives none.
+        sha256: of the content, where all of it was fetched; else None.
+        descriptor: read-only; None where bytes are read by range.
+        bytes_fetched: over the network so far.
+        fetch_seconds: spent waiting for the storage so far.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        descriptor: int | None = None,
+        remote: RemoteFile | None = None,
+        sha256: str | None = None,
+    ) -> None:
+        self.size = size
+        self.etag = remote.etag if remote else None
+        self.sha256 = sha256
+        self.descriptor = descriptor
+        self.fetch_seconds = 0.0
+        self._remote = remote
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._last_block = -1
+        self._read_ahead = 1
+        self._counted = (0, 0.0)
+
+    @property
+    def bytes_fetched(self) -> int:
+        return self._remote.bytes_fetched if self._remote else 0
+
+    def count(self) -> tuple[int, float]:
+        """Bytes fetched and seconds spent on it since the last call."""
+        before, now = self._counted, (self.bytes_fetched, self.fetch_seconds)
+        self._counted = now
+        return now[0] - before[0], now[1] - before[1]
+
+    def read(self, offset: int, length: int, expected_end: int = 0) -> bytes:
+        """At most `length` bytes from `offset` on; less at the end of the file only.
+
+        Args:
+            expected_end: up to where the reader knows that it will go on; 0 where it doesn't.
+
+        Raises:
+            RequestError: the storage doesn't deliver, or the file has changed.
+        """
+        length = max(0, min(length, self.size - offset))
+        if self.descriptor is not None:
+            return os.pread(self.descriptor, length, offset)
+        if self._remote is None:
+            raise ValueError("a file without a descriptor is a remote one")
+        first, last = offset // _BLOCK_BYTES, (offset + length - 1) // _BLOCK_BYTES
+        expected = (expected_end - 1) // _BLOCK_BYTES
+        blocks = (
+            self._block(self._remote, index, last, expected) for index in range(first, last + 1)
+        )
+        data = b"".join(blocks)
+        start = offset - first * _BLOCK_BYTES
+        return data[start : start + length]
+
+    def close(self) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+        if self._remote:
+            self._remote.close()
+
+    def _block(self, remote: RemoteFile, index: int, last_wanted: int, expected: int) -> bytes:
+        if index not in self._blocks:
+            self._fetch_blocks(remote, index, last_wanted, expected)
+        self._blocks.move_to_end(index)
+        return self._blocks[index]
+
+    def _fetch_blocks(
+        self, remote: RemoteFile, index: int, last_wanted: int, expected: int
+    ) -> None:
+        """Fetches a missing block and those after it that are expected to be read; where nothing
+        is known and reading goes on in sequence, some."""
+        in_sequence = index == self._last_block + 1
+        self._read_ahead = min(self._read_ahead * 2, _MAX_READ_AHEAD_BLOCKS) if in_sequence else 1
+        ahead = expected if expected >= index else index + self._read_ahead - 1
+        last = max(last_wanted, ahead)
+        last = min(last, (self.size - 1) // _BLOCK_BYTES, index + _MAX_READ_AHEAD_BLOCKS - 1)
+        began = time.monotonic()
+        low, high = index * _BLOCK_BYTES, min((last + 1) * _BLOCK_BYTES, self.size)
+        data = remote.read(low, high - low)
+        self.fetch_seconds += time.monotonic() - began
+        for number in range(index, last + 1):
+            start = (number - index) * _BLOCK_BYTES
+            self._blocks[number] = data[start : start + _BLOCK_BYTES]
+        self._last_block = last
+        while len(self._blocks) > _CACHED_BLOCKS:
+            self._blocks.popitem(last=False)
+
+
+class Fetcher:
+    """Opens files within the limits of a job, one at a time.
+
+    The last remote file is kept, since the clips of a video come one after the other.
+    """
+
+    def __init__(self, videos: VideosSpec, storage: StorageSpec) -> None:
+        self._videos = videos
+        self._storage = storage
+        self._kept: tuple[str, FetchedFile] | None = None
+
+    @contextmanager
+    def open(self, uri: str, *, whole: bool = False) -> Iterator[FetchedFile]:
+        """Opens a file by its resolved URI.
+
+        Args:
+            whole: fetch the file whole, whatever its size.
+
+        Raises:
+            RequestError: with the code of what stands in the way.
+            StorageError: the bucket or the credentials are wrong, which concerns the whole job.
+        """
+        self._check_scheme(uri)
+        if not is_remote(uri):
+            file = self._open_local(uri)
+            try:
+                yield file
+            finally:
+                file.close()
+            return
+        if self._kept is None or self._kept[0] != uri:
+            self.close()
+            self._kept = (uri, self._open_remote(uri, whole))
+        try:
+            yield self._kept[1]
+        except BaseException:
+            # It may have changed, or be what is broken.
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Lets the kept file go."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept[1].close()
+
+    def _check_scheme(self, uri: str) -> None:
+        scheme, allowed = scheme_of(uri), self._videos.allowed_schemes
+        if scheme not in allowed:
+            raise RequestError(
+                "uri_refused",
+                f"the scheme {scheme!r} is not among videos.allowed_schemes: {', '.join(allowed)}",
+            )
+        self._check_stays_in_root(uri)
+
+    def _check_stays_in_root(self, uri: str) -> None:
+        root = self._videos.root
+        if root and _lies_under(root, uri) and ".." in uri[len(root) :].split("/"):
+            raise RequestError("uri_refused", f"{redact(uri)!r} leaves videos.root")
+
+    def _check_size(self, size: int) -> None:
+        if size > self._videos.max_file_bytes:
+            raise RequestError(
+                "file_too_large",
+                f"the file has {size} bytes, more than the {self._videos.max_file_bytes} of"
+                " videos.max_file_bytes",
+            )
+
+    def _open_local(self, uri: str) -> FetchedFile:
+        path = local_path(uri)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (OSError, ValueError) as error:
+            raise _local_failure(error) from error
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise RequestError("uri_refused", "the path leads to no regular file")
+            self._check_inside_local_root(uri, descriptor)
+            self._check_size(status.st_size)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return FetchedFile(status.st_size, descriptor=descriptor)
+
+    def _check_inside_local_root(self, uri: str, descriptor: int) -> None:
+        root = self._videos.root
+        if not root or is_remote(root) or not _lies_under(root, uri):
+            return
+        # Of what was opened, not of what the path leads to by now.
+        real = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if not real.is_relative_to(local_path(root).resolve()):
+            raise RequestError("uri_refused", "a symbolic link leads out of videos.root")
+
+    def _open_remote(self, uri: str, whole: bool) -> FetchedFile:
+        began = time.monotonic()
+        remote = open_remote(uri, self._videos, self._storage)
+        try:
+            self._check_size(remote.size)
+            descriptor, sha256 = None, remote.sha256
+            if whole or remote.size <= WHOLE_FILE_BYTES:
+                descriptor, sha256 = self._copy_to_scratch(remote)
+        except BaseException:
+            remote.close()
+            raise
+        file = FetchedFile(remote.size, descriptor=descriptor, remote=remote, sha256=sha256)
+        file.fetch_seconds = time.monotonic() - began
+        return file
+
+    def _copy_to_scratch(self, remote: RemoteFile) -> tuple[int, str]:
+        """A read-only descriptor of a nameless file with the whole content, and its SHA-256."""
+        step = _MAX_READ_AHEAD_BLOCKS * _BLOCK_BYTES
+        digest = hashlib.sha256()
+        with scratch_space(), tempfile.TemporaryFile() as scratch:
+            for offset in range(0, remote.size, step):
+                data = remote.read(offset, min(step, remote.size - offset))
+                digest.update(data)
+                scratch.write(data)
+            scratch.flush()
+            descriptor = os.open(f"/proc/self/fd/{scratch.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+        return descriptor, digest.hexdigest()
+
+
+def open_remote(uri: str, videos: VideosSpec, storage: StorageSpec) -> RemoteFile:
+    """The file behind a URI with the scheme s3, gs, http or https.
+
+    Raises:
+        RequestError: the file is missing, forbidden, refused, or doesn't come.
+        StorageError: the bucket is missing or the credentials are wrong.
+    """
+    # Each way brings libraries of its own along.
+    scheme = scheme_of(uri)
+    if scheme == "s3":
+        from sfray.sources.s3 import S3File
+
+        return S3File(uri, storage)
+    if scheme in ("http", "https"):
+        from sfray.sources.web import WebFile
+
+        return WebFile(uri, videos)
+    from sfray.sources.gs import GsFile
+
+    return GsFile(uri, storage)
+
+
+def _lies_under(root: str, uri: str) -> bool:
+    return uri.startswith(root if root.endswith("/") else f"{root}/")
+
+
+def _local_failure(error: OSError | ValueError) -> RequestError:
+    if isinstance(error, PermissionError):
+        return RequestError("access_denied", "permission denied")
+    if isinstance(error, FileNotFoundError | NotADirectoryError | ValueError):
+        return RequestError("not_found", "the file does not exist")
+    if error.errno == errno.ENAMETOOLONG:
+        return RequestError("not_found", "the path is too long to exist")
+    if error.errno == errno.ELOOP:
+        return RequestError("not_found", "the path is a loop of symbolic links")
+    return RequestError(
+        "fetch_failed", f"the file can't be opened: {os.strerror(error.errno or 0)}"
+    )

@@ -1,0 +1,143 @@
+"""What an evaluation asks and reads back, without Ray."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from importlib import resources
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from sfray.cli.evaluation import app
+from sfray.commands.evaluate import (
+    ablation_jobs,
+    asked_rows,
+    demo_world_manifests,
+    evaluation_job,
+    manifest_scorers,
+    report_on,
+)
+from sfray.config import StorageSpec
+from sfray.demo.questions import questions
+from sfray.demo.world import make_scene
+from sfray.errors import ManifestError
+from tests.unit.commands.outputs import PASSTHROUGH, outcome, write_output
+
+ABLATIONS = Path(__file__).parents[3] / "jobs" / "specs" / "ablations"
+
+
+def test_what_was_asked_and_never_came_back_is_unfinished(tmp_path: Path) -> None:
+    failed = outcome(
+        1,
+        text=None,
+        finish_reason=None,
+        stage="fetch",
+        code="not_found",
+        message="no such file",
+        transient=False,
+    )
+    write_output(tmp_path, [outcome(0), failed], asked=[0, 1, 2])
+    rows = {row["request_id"]: row for row in asked_rows(str(tmp_path), StorageSpec())}
+    assert {i: row["code"] for i, row in rows.items()} == {
+        "r0": None,
+        "r1": "not_found",
+        "r2": "unfinished",
+    }
+    (section,) = report_on([str(tmp_path)], StorageSpec())
+    exact = next(line for line in section.lines if line.metric == "exact_match")
+    assert exact.value == pytest.approx(100 / 3)
+    assert section.coverage.failures == {"not_found": 1, "unfinished": 1}
+
+
+def test_the_report_and_comparison_commands(tmp_path: Path) -> None:
+    write_output(tmp_path / "a", [outcome(0)], asked=[0])
+    write_output(tmp_path / "b", [outcome(0, text="cat", fingerprint="g")], asked=[0])
+    runner = CliRunner()
+    for chosen in ("markdown", "json", "csv"):
+        done = runner.invoke(app, ["report", str(tmp_path / "a"), "--format", chosen])
+        assert done.exit_code == 0, done.output
+        assert "MSVD-QA" in done.output or "msvd-qa" in done.output
+    done = runner.invoke(app, ["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--json"])
+    assert json.loads(done.output)[0]["difference"] == -100.0
+
+
+def test_the_convert_command_accounts_for_rows_and_videos(tmp_path: Path) -> None:
+    questions = tmp_path / "q.csv"
+    questions.write_text('video_name,question,answer,question_id\nv_a,"\n12,q?",x,1\nv_b,q?,x,2\n')
+    videos = tmp_path / "videos"
+    (videos / "deep").mkdir(parents=True)
+    (videos / "deep" / "v_a.mp4").touch()
+    target = tmp_path / "new" / "m.parquet"
+    command = ["convert", "activitynet-qa", str(questions), "--output", str(target)]
+    done = CliRunner().invoke(app, [*command, "--videos", str(videos)])
+    assert done.exit_code == 0, done.output
+    for line in (
+        "rows read: 2",
+        "rows kept: 2",
+        "identical rows collapsed: 0",
+        "  a row number inside the text removed: 1 (q.csv:1)",
+        "videos found: 1",
+        "videos missing: 1 (v_b)",
+    ):
+        assert line in done.output
+    uris = pq.read_table(target)["video_uri"].to_pylist()
+    assert uris == [f"{videos}/deep/v_a.mp4", f"{videos}/v_b.mp4"]
+    account = json.loads(CliRunner().invoke(app, [*command, "--json"]).output)
+    assert account["videos_missing"] is None
+
+
+def test_a_job_for_a_converted_manifest(tmp_path: Path) -> None:
+    path = str(tmp_path / "m.parquet")
+    pq.write_table(pa.table({"scorer": ["multiple_choice", "multiple_choice"]}), path)
+    job = evaluation_job("next-qa", path, "out", "demo", manifest_scorers(path))
+    assert job.task == "multiple_choice"
+    assert set(PASSTHROUGH.names) == set(job.manifest.passthrough)
+    assert job.limits.max_failure_ratio == 1.0
+    overridden = ("generation.max_new_tokens=3", "videos.root=/v")
+    job = evaluation_job("msvd-qa", path, "out", "demo", ["open_ended", "count"], overridden)
+    assert (job.task, job.generation.max_new_tokens, job.videos.root) == ("qa", 3, "/v")
+    with pytest.raises(ManifestError, match="mixes"):
+        evaluation_job("tgif-qa", path, "out", "demo", ["multiple_choice", "count"])
+    pq.write_table(pa.table({"video_uri": ["v"]}), path)
+    with pytest.raises(ManifestError, match="sfray eval convert"):
+        manifest_scorers(path)
+
+
+def test_the_toy_worlds_videos_are_made_once(tmp_path: Path) -> None:
+    manifests = demo_world_manifests(tmp_path, 2, 5)
+    videos = sorted(tmp_path.glob("*.mp4"))
+    assert len(videos) == 2
+    videos[0].unlink()
+    assert demo_world_manifests(tmp_path, 2, 5) == manifests
+    assert len(list(tmp_path.glob("*.mp4"))) == 1
+    scorers = Counter(pq.read_table(manifests["qa"])["scorer"].to_pylist())
+    assert scorers["count"] == 4
+    facts = [q for seed in (5, 6) for q in questions(make_scene(seed), seed=0) if not q.options]
+    assert scorers.total() == len(facts)
+    assert scorers["open_ended"] == len(facts) - 4
+    assert manifest_scorers(str(manifests["multiple_choice"])) == ["multiple_choice"]
+
+
+def test_each_ablation_has_an_output_of_its_own() -> None:
+    folders = [folder for folder in ABLATIONS.iterdir() if folder.is_dir()]
+    assert len(folders) == 8
+    for folder in folders:
+        jobs = ablation_jobs(folder, "m.parquet", "s3://b/out", ("model.id=demo",))
+        assert len({job.output.uri for job in jobs}) == len(jobs) > 1
+        assert {job.manifest.uri for job in jobs} == {"m.parquet"}
+        assert {job.model.id for job in jobs} == {"demo"}
+    with pytest.raises(ManifestError, match="holds no job files"):
+        ablation_jobs(ABLATIONS, "m.parquet", "out", ())
+
+
+def test_the_prompt_ablations_leave_parts_of_the_default_prompts_out() -> None:
+    built_in = resources.files("sfray.prompts") / "templates"
+    for folder, name in (("prompts_choice", "multiple_choice"), ("prompts_open", "qa")):
+        whole = (ABLATIONS / folder / "all_parts.txt").read_text()
+        assert whole == (built_in / f"vicuna_v1.{name}.txt").read_text()
+        for part in ("no_task", "no_input", "no_answer"):
+            assert 0 < len((ABLATIONS / folder / f"{part}.txt").read_text()) < len(whole)
