@@ -31,6 +31,7 @@ from sfray.errors import CheckpointError, RequestError
 from sfray.model.s3_download import download
 from sfray.model.weight_files import WEIGHTS, WeightFile, local_weights
 from sfray.storage.faults import storage_faults
+from sfray.storage.remote import plain_etag
 from sfray.storage.s3_file import S3File, s3_client
 from sfray.storage.s3_patience import is_transient
 
@@ -125,7 +126,7 @@ class S3Checkpoint:
             file = S3File(uri, self._storage)
         except RequestError as error:
             raise CheckpointError(f"{uri} can't be read: {error}") from error
-        if file.etag != one.etag:
+        if file.etag != plain_etag(one.etag):
             raise CheckpointError(f"{uri} was replaced while the checkpoint was read: run again")
 
         def read(offset: int, length: int) -> bytes:
