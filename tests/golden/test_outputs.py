@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from sfray.columns import COLUMNS, TABLES, Column
 from sfray.config import StorageSpec
@@ -98,12 +100,29 @@ def test_a_run_asks_nothing_again(golden: Golden) -> None:
     assert verify(OUTPUT, LOCAL).ok
 
 
+def test_what_it_lacks_and_what_is_renamed_is_told_once(
+    golden: Golden, caplog: pytest.LogCaptureFixture
+) -> None:
+    columns = columns_of(open_folder(OUTPUT, LOCAL))
+    is_older = golden.format == 1 or "novel" in COLUMNS
+    for spec in golden.jobs():
+        console = Console(file=StringIO(), width=1000)
+        outlook(spec).print_to(console)
+        plan = console.file.getvalue()
+        assert ("begun by an older version" in plan) == is_older
+        for name, stored in columns.renamed.items():
+            assert f"in the results {stored}" in plan and f"passthrough {name}" in plan
+        caplog.clear()
+        with caplog.at_level("INFO", "sfray"):
+            run_job(spec)
+        assert caplog.text.count("begun by an older version") == is_older
+
+
 def test_each_row_is_explained(golden: Golden) -> None:
     for row in current_state(OUTPUT, LOCAL).to_pylist():
         told = explain(OUTPUT, LOCAL, row["request_id"])
         assert told.row["video_id"] == row["video_id"]
         assert told.changed_since is None
-        assert (told.spec is None) == (row["stage"] == "manifest" and told.spec is None)
 
 
 def test_its_fingerprints_are_compared(golden: Golden) -> None:
