@@ -18,6 +18,11 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.05)
 
 
+def num_parts(folder: Path) -> int:
+    """How many parts a folder holds; the first of a log is the fence of its writer."""
+    return len(list(folder.glob("part-*.parquet")))
+
+
 def wait_for_parts(folder: Path, number: int) -> None:
-    """Until a folder holds so many parts; the first of a log is the fence of its writer."""
-    wait_until(lambda: len(list(folder.glob("part-*.parquet"))) >= number, f"{number} in {folder}")
+    """Until a folder holds so many."""
+    wait_until(lambda: num_parts(folder) >= number, f"{number} parts in {folder}")

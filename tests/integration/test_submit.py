@@ -14,12 +14,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +30,7 @@ from sfray.config import StorageSpec
 from sfray.demo.videos import write_sample_set
 from sfray.results.read import current_state
 from sfray.results.verify import verify
+from tests.integration.held_videos import HeldVideos, held_videos
 from tests.integration.s3_server import free_ports
 from tests.waiting import wait_for_parts
 
@@ -143,43 +141,17 @@ def end_marked(mark: str) -> None:
     psutil.wait_procs(found, timeout=30)
 
 
-@dataclass(frozen=True, slots=True)
-class HeldVideos:
-    """A web server's address; it gives no video before `opened` is set."""
-
-    url: str
-    opened: threading.Event
+@pytest.fixture
+def videos(newcomer: Newcomer) -> Iterator[HeldVideos]:
+    with held_videos(newcomer.folder) as held:
+        yield held
 
 
 @pytest.fixture
-def held_videos(newcomer: Newcomer) -> Iterator[HeldVideos]:
-    opened = threading.Event()
-
-    class Handler(SimpleHTTPRequestHandler):
-        def do_GET(self) -> None:
-            opened.wait(PATIENCE_SECONDS)
-            # The workers of a stopped job no longer wait.
-            with contextlib.suppress(ConnectionError):
-                super().do_GET()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    handler = partial(Handler, directory=str(newcomer.folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield HeldVideos(f"http://127.0.0.1:{server.server_port}", opened)
-        opened.set()
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def long_job(newcomer: Newcomer, held_videos: HeldVideos) -> Path:
+def long_job(newcomer: Newcomer, videos: HeldVideos) -> Path:
     """A job that doesn't end before it is stopped: its last videos are held back until then."""
     rows = pq.read_table(newcomer.folder / "demo-output/videos/qa.parquet").to_pylist()
-    places = [str(newcomer.folder)] * (NUM_COPIES - 1) + [held_videos.url]
+    places = [str(newcomer.folder)] * (NUM_COPIES - 1) + [videos.url]
     manifest = [
         {
             **row,
@@ -253,7 +225,7 @@ def test_without_the_token_all_is_refused_in_one_sentence(
 
 
 def test_a_stopped_job_goes_on_when_it_is_submitted_again_by_rays_own_command(
-    newcomer: Newcomer, long_job: Path, held_videos: HeldVideos
+    newcomer: Newcomer, long_job: Path, videos: HeldVideos
 ) -> None:
     output = newcomer.folder / "long"
     sent = newcomer.sfray("submit", str(long_job), "--shared-paths", AWS_SECRET_ACCESS_KEY=SECRET)
@@ -274,7 +246,7 @@ def test_a_stopped_job_goes_on_when_it_is_submitted_again_by_rays_own_command(
     assert 0 < len(before) == summary["num_answers"] < num_requests
     assert_nothing_secret_is_shown(newcomer, submission_id)
 
-    held_videos.opened.set()
+    videos.opened.set()
     shutil.copytree(ROOT / "jobs", newcomer.folder / "checkout/jobs")
     shutil.copy(long_job, newcomer.folder / "checkout")
     ray = str(Path(sys.executable).with_name("ray"))

@@ -30,6 +30,7 @@ from sfray.config import ModelSpec, StorageSpec
 from sfray.errors import CheckpointError, RequestError
 from sfray.model.checkpoints.s3_download import download
 from sfray.model.checkpoints.weight_files import WEIGHTS, WeightFile, local_weights
+from sfray.sources.remote import plain_etag
 from sfray.sources.s3 import S3File, s3_client
 from sfray.storage.faults import storage_faults
 from sfray.storage.s3_patience import is_transient
@@ -125,7 +126,7 @@ class S3Checkpoint:
             file = S3File(uri, self._storage)
         except RequestError as error:
             raise CheckpointError(f"{uri} can't be read: {error}") from error
-        if file.etag != one.etag:
+        if file.etag != plain_etag(one.etag):
             raise CheckpointError(f"{uri} was replaced while the checkpoint was read: run again")
 
         def read(offset: int, length: int) -> bytes:
