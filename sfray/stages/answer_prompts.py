@@ -14,8 +14,8 @@ from sfray.config import JobSpec
 from sfray.errors import RequestError
 from sfray.model.checkpoints.checkpoint import checkpoint_folder
 from sfray.model.checkpoints.profiles import model_profile
-from sfray.model.engines.choice import load_engine
 from sfray.model.engines.interface import Completion, Suffix, first_line
+from sfray.model.engines.loading import load_engine
 from sfray.model.presets import resolve_sampling_and_pooling
 from sfray.model.prompt_tokens import PromptTokenizer
 from sfray.prompts.choices import parse_choice

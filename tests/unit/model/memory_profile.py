@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from sfray.config import GenerationSpec, ModelSpec, StorageSpec
 from sfray.model.checkpoints.profiles import model_profile
-from sfray.model.engines.choice import transformers as transformers_engine
+from sfray.model.engines import transformers as transformers_engine
 from sfray.model.engines.interface import Suffix
 from sfray.model.llava import Llava
 from sfray.model.prompt_tokens import PromptTokenizer

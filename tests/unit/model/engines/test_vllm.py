@@ -13,8 +13,8 @@ import torch
 from sfray.config import GenerationSpec, ModelSpec, StorageSpec, parse_job_spec
 from sfray.errors import CheckpointError, EngineLostError, RequestError
 from sfray.model.checkpoints.profiles import model_profile
-from sfray.model.engines.choice import load_engine
 from sfray.model.engines.interface import Completion, Suffix
+from sfray.model.engines.loading import load_engine
 from tests.engines import CHECKPOINT, llava
 
 PREFIX = torch.randn(20, 128, generator=torch.Generator().manual_seed(0))
@@ -30,7 +30,7 @@ SPEC = parse_job_spec(
 
 
 def test_without_vllm_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sfray.model.engines.choice.find_spec", lambda _: None)
+    monkeypatch.setattr("sfray.model.engines.loading.find_spec", lambda _: None)
     with pytest.raises(CheckpointError, match="install sfray\\[vllm\\]"):
         load_engine(CHECKPOINT, SPEC, PROFILE)
 

@@ -21,9 +21,9 @@ import pytest
 
 from sfray.config import DecodeSpec
 from sfray.errors import RequestError, RunError
+from sfray.video.sandbox import parent as sandbox_module
 from sfray.video.sandbox.channel import Message
 from sfray.video.sandbox.parent import Sandbox
-from sfray.video.sandbox.parent import parent as sandbox_module
 from tests.resources.make_videos import Kind
 from tests.waiting import wait_until
 
