@@ -13,12 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
-from ray._private.state import state
-from ray._private.utils import read_ray_address
 from ray.exceptions import AuthenticationError
 
 from sfray.config import ResourcesSpec
 from sfray.errors import ClusterError
+from sfray.pipeline.ray_internals import draining_nodes, last_ray_address
 
 # Set by Ray on every node that KubeRay or `ray up` makes.
 NODE_GROUP_LABEL = "ray.io/node-group"
@@ -74,7 +73,7 @@ def connected(address: str | None) -> Iterator[None]:
 
 def _connect(address: str | None) -> None:
     address = address or os.environ.get("RAY_ADDRESS")
-    if address is None and (last := read_ray_address()) and not _listens(last):
+    if address is None and (last := last_ray_address()) and not _listens(last):
         # The file that holds it outlives a killed cluster.
         logger.info("the Ray cluster at %s is gone: a local one is started", last)
         address = "local"
@@ -131,7 +130,7 @@ def _listens(address: str) -> bool:
 
 def cluster_share(resources: ResourcesSpec) -> ClusterShare:
     """Fits the job to the cluster at hand, without nodes that are told to go; see `share_of`."""
-    going = state.get_draining_nodes()
+    going = draining_nodes()
     nodes = [
         NodeSize(
             cpus=node["Resources"].get("CPU", 0.0),

@@ -1,4 +1,4 @@
-"""The stages on Ray Data. With cluster code, this is the only place that knows Ray."""
+"""The stages on Ray Data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 import queue
 import threading
 import time
-import uuid
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
@@ -16,11 +15,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 import ray
-from ray._private.log import PlainRayHandler
-from ray.core.generated.gcs_pb2 import ActorTableData
 from ray.data import ActorPoolStrategy, DataContext
-from ray.data._internal.execution.execution_callback import ExecutionCallback
-from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.util.annotations import RayDeprecationWarning
 
 from sfray import errors
@@ -35,12 +30,11 @@ from sfray.pipeline.actors import (
     WindowsActor,
     WindowsStage,
 )
-from sfray.pipeline.block_feed import feed
 from sfray.pipeline.cluster import NODE_GROUP_LABEL, ClusterShare
+from sfray.pipeline.ray_internals import Execution, LostBlocks, feed, last_line, watch
 from sfray.records import FOUND_WINDOWS_SCHEMA, RunIdentity, decoded_items_schema
-from sfray.redaction import redact_text
 from sfray.telemetry.logs import log_format
-from sfray.telemetry.stage_load import ANSWER_STAGE, DECODE_STAGE, StageLoad, StageState
+from sfray.telemetry.stage_load import ANSWER_STAGE, DECODE_STAGE, StageLoad
 
 # An actor that dies is started again this often, and a task that was on it is tried once more;
 # beyond that its rows are lost to Ray Data, and the run accounts for them by id.
@@ -50,16 +44,12 @@ _MAX_TASK_RETRIES = 1
 _TARGET_BLOCK_BYTES = 2**20
 # Of blocks that wait to be decoded: enough for a pool that grows, and few in memory.
 _QUEUED_BLOCKS_PER_WORKER = 8
-_DEAD = ActorTableData.ActorState.DEAD
-_STREAM_KEY = "sfray_stream"
-_LOST_BLOCKS_TOLD = 5
 _RUN_ERRORS = {
     name: kind
     for name, kind in vars(errors).items()
     if isinstance(kind, type) and issubclass(kind, RunError)
 }
 logger = logging.getLogger("sfray")
-_streams: weakref.WeakValueDictionary[str, StageStream] = weakref.WeakValueDictionary()
 
 
 class Chain(Protocol):
@@ -79,17 +69,15 @@ class StageStream:
     def __init__(self, blocks: Iterable[pa.Table], chain: Chain, load: StageLoad) -> None:
         self._tables: queue.Queue[pa.Table | BaseException | None] = queue.Queue(maxsize=64)
         self._stopped = threading.Event()
-        self._executor: StreamingExecutor | None = None
+        self._execution: Execution | None = None
         self._load = load
         # Weakly, so that a pool that shrinks gives its CPUs back.
         self._actors: weakref.WeakSet[ray.actor.ActorHandle] = weakref.WeakSet()
-        self._key = uuid.uuid4().hex
         # Beside the driver: a worker node may go at any time.
         here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
         self._board = Board.options(label_selector=here).remote()  # type: ignore[attr-defined]
-        self._lost = _LostBlocks()
-        _streams[self._key] = self
-        _listen(self._lost)
+        self._lost = LostBlocks()
+        self._lost.listen()
         context = self._context()
         # Options of a DataContext are read when a dataset is created.
         with DataContext.current(context), warnings.catch_warnings():
@@ -116,7 +104,7 @@ class StageStream:
                 raise EndOfStream
         if isinstance(got, BaseException):
             self._raise_reported()
-            raise RunError(f"the stages stopped: {_last_line(got)}") from got
+            raise RunError(f"the stages stopped: {last_line(got)}") from got
         if self._lost.take_news():
             self._raise_reported()
         return got
@@ -126,8 +114,8 @@ class StageStream:
         self._stopped.set()
         while True:
             # Again and again: what has not begun yet doesn't hear of its end.
-            if self._executor is not None:
-                self._executor.shutdown(force=True)
+            if self._execution is not None:
+                self._execution.stop()
             if not self._thread.is_alive():
                 break
             with suppress(queue.Empty):  # the reader may wait for room in the queue
@@ -136,7 +124,18 @@ class StageStream:
         # task that failed, would hold its share of the cluster, and a later round wait for it.
         for actor in list(self._actors):
             ray.kill(actor)
-        logging.getLogger("ray.data").removeHandler(self._lost)
+        self._lost.leave()
+
+    def execution_begins(self, execution: Execution) -> None:
+        """See `Watcher`."""
+        self._execution = execution
+
+    def execution_steps(self, execution: Execution) -> None:
+        """See `Watcher`."""
+        execution.drop_dead_actors()
+        self._actors.update(execution.actors())
+        states = execution.stage_states((DECODE_STAGE, ANSWER_STAGE))
+        self._load.observe(states[DECODE_STAGE], states[ANSWER_STAGE], time.monotonic())
 
     def _read(self, context: DataContext) -> None:
         end: BaseException | None = None
@@ -167,101 +166,12 @@ class StageStream:
         context.target_min_block_size = 1
         context.max_errored_blocks = -1
         context.execution_options.preserve_order = False
-        context.custom_execution_callback_classes = [_Watch]
-        context.set_config(_STREAM_KEY, self._key)
+        watch(context, self)
         return context
 
 
 class EndOfStream(Exception):  # noqa: N818 - an end, not an error
     """A stream has given all that it will."""
-
-
-class _LostBlocks(logging.Handler):
-    """Counts the blocks that Ray Data gives up; it tells of them in its log only."""
-
-    def __init__(self) -> None:
-        super().__init__(level=logging.ERROR)
-        self.num_lost = 0
-        self._num_told = 0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if "Ignoring this exception" in record.getMessage():
-            self.num_lost += 1
-            logger.debug("a block was lost", exc_info=record.exc_info)
-            if self.num_lost <= _LOST_BLOCKS_TOLD and record.exc_info:
-                logger.warning(
-                    "a block of work was lost and goes round again: %s",
-                    _last_line(record.exc_info[1]),
-                )
-
-    def take_news(self) -> bool:
-        news, self._num_told = self.num_lost > self._num_told, self.num_lost
-        return news
-
-
-def _listen(lost: _LostBlocks) -> None:
-    """Hears of lost blocks, and keeps Ray Data's own words, tracebacks too, to its log file.
-
-    Handlers of others, such as an embedding program's, stay as they are.
-    """
-    ray_data_logger = logging.getLogger("ray.data")
-    for handler in ray_data_logger.handlers:
-        if isinstance(handler, PlainRayHandler):
-            handler.setLevel(logging.CRITICAL)
-    ray_data_logger.addHandler(lost)
-
-
-def _last_line(error: BaseException | None) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return redact_text(lines[-1] if lines else type(error).__name__)
-
-
-class _Watch(ExecutionCallback):
-    """Finds the stream that an executor belongs to; Ray Data copies this class to workers, so
-    that it can hold nothing itself."""
-
-    def before_execution_starts(self, executor: StreamingExecutor) -> None:
-        if (stream := _streams.get(executor._data_context.get_config(_STREAM_KEY))) is not None:
-            stream._executor = executor
-
-    def on_execution_step(self, executor: StreamingExecutor) -> None:
-        if (stream := _streams.get(executor._data_context.get_config(_STREAM_KEY))) is not None:
-            pools = _actor_pools(executor)
-            _drop_dead_actors(pools)
-            for pool in pools:
-                stream._actors.update((*pool._running_actors, *pool._pending_actors.values()))
-            _observe(executor, stream._load)
-
-
-def _actor_pools(executor: StreamingExecutor) -> list[Any]:
-    """The actor pools of all stages (internal paths of Ray Data, kept here)."""
-    return [pool for op in executor._topology for pool in op.get_autoscaling_actor_pools()]
-
-
-def _drop_dead_actors(pools: list[Any]) -> None:
-    """Takes actors that are dead for good out of their pools, which Ray Data then fills again.
-
-    It goes on counting on them, since its own restart for ever: a pool of dead ones only would
-    wait until the end of time (internal paths of Ray Data, kept here).
-    """
-    for pool in pools:
-        for actor, state in list(pool._running_actors.items()):
-            if state.num_tasks_in_flight == 0 and actor._get_local_state() == _DEAD:
-                pool._release_running_actor(actor)
-
-
-def _observe(executor: StreamingExecutor, load: StageLoad) -> None:
-    """Tells `load` what each stage does now (internal paths of Ray Data, kept here)."""
-    states = {DECODE_STAGE: StageState(), ANSWER_STAGE: StageState()}
-    for op in executor._topology:
-        stage = next((s for s in states if s in op.name), None)
-        if stage is None:
-            continue
-        # An operator's own metrics count its actors only when a block comes out.
-        actors, metrics = op.get_actor_info(), op.metrics
-        queued = metrics.num_external_inqueue_blocks + metrics.obj_store_mem_internal_inqueue_blocks
-        states[stage] = StageState(actors.running, actors.active, queued)
-    load.observe(states[DECODE_STAGE], states[ANSWER_STAGE], time.monotonic())
 
 
 def answering(

@@ -119,14 +119,14 @@ def test_a_cluster_that_is_gone_is_not_waited_for(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(cluster.ray, "init", lambda address, **_: joined.append(address))
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        monkeypatch.setattr(cluster, "read_ray_address", lambda: address)
+        monkeypatch.setattr(cluster, "last_ray_address", lambda: address)
         join(None)  # it listens: Ray finds it by itself
         join(address)
     join(None)  # nobody listens any more
     for named in (address, f"ray://{address}"):
         with pytest.raises(ClusterError, match="nobody listens there"):
             join(named)
-    monkeypatch.setattr(cluster, "read_ray_address", lambda: None)
+    monkeypatch.setattr(cluster, "last_ray_address", lambda: None)
     join(None)
     assert joined == [None, address, "local", None]
 
