@@ -23,17 +23,18 @@ OUTPUT_FORMAT = 2
 # that have it.
 _MANIFEST_NAME = b"sfray.passthrough"
 _TABLES = b"sfray.tables"
+_PREFIX = "passthrough_"
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of the results; `since` is the format of outputs that had it first."""
+    """One column of the results; `since` is 1 if outputs of format 1 have it, else 2."""
 
     name: str
     type: pa.DataType
     meaning: str
     nullable: bool = True
-    since: int = OUTPUT_FORMAT
+    since: int = 2
 
     @property
     def field(self) -> pa.Field:
@@ -167,9 +168,12 @@ def passthrough_name(name: str) -> str:
     """What a passthrough column is called in the results.
 
     As in the manifest; `passthrough_NAME` where a column of the results took that name after
-    people may have used it.
+    people may have used it, and so again for the name that this gives, so that no two are alike.
     """
-    return f"passthrough_{name}" if name in COLUMNS and COLUMNS[name].since > 1 else name
+    own = name
+    while own.startswith(_PREFIX):
+        own = own.removeprefix(_PREFIX)
+    return _PREFIX + name if own in COLUMNS and COLUMNS[own].since > 1 else name
 
 
 def passthrough_field(name: str, data_type: pa.DataType) -> pa.Field:

@@ -55,8 +55,16 @@ class Section(BaseModel):
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
             if name in self._FIRST_KEYS or value != field.get_default(call_default_factory=True):
-                identity[name] = value.identity() if isinstance(value, Section) else values[name]
+                identity[name] = _identity(value, values[name])
         return identity
+
+
+def _identity(value: Any, as_json: Any) -> Any:
+    if isinstance(value, Section):
+        return value.identity()
+    if isinstance(value, tuple):
+        return [_identity(*pair) for pair in zip(value, as_json, strict=True)]
+    return as_json
 
 
 class ManifestSpec(Section):

@@ -363,7 +363,9 @@ class RunIdentity:
 
 def clip_id(video_id: str, start_seconds: float | None, end_seconds: float | None) -> str:
     """The identity of a clip, whatever is asked of it and however it was cut."""
-    return digest([video_id, start_seconds, end_seconds])
+    # Adding 0.0 makes -0.0 the 0.0 that it is.
+    bounds = [None if bound is None else bound + 0.0 for bound in (start_seconds, end_seconds)]
+    return digest([video_id, *bounds])
 
 
 def as_references(reference_answer: str | None) -> list[str] | None:

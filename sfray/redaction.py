@@ -25,9 +25,6 @@ _SIGNING_NAMES = (
 )
 # Azure's other parameters are short words that mean something else elsewhere: they go with `sig`.
 _WITH_SIG = "se sv sr st sp spr sip srt ss skoid sktid skt ske sks skv sdd saoid suoid scid"
-
-# Besides those, what is shown hides these; more may be added.
-_HIDDEN_PARTS = ("passphrase", "private_key", "privatekey", "session_id", "sessionid")
 _ASSIGNED_SECRET = re.compile(
     r"(?i)\b((?:x-(?:amz|goog|oss)-[a-z-]+|[\w-]*(?:token|secret|signature|password|credential)[\w-]*"
     r"|sig|awsaccesskeyid|googleaccessid|ossaccesskeyid|api_?key)=)[^&\s'\"<>,)]+"
@@ -46,14 +43,15 @@ def identity_uri(uri: str) -> str:
 
 
 def redact(uri: str) -> str:
-    """The URI as logs, errors and results may show it.
+    """The URI as logs and errors may show it, and results that are not identity.
 
     Without user name and password, and without parameters that sign or hold a secret, in the query
-    as well as in the fragment.
+    as in identity, and in the fragment. Job files are kept in this form: a parameter that is hidden
+    from now on would be missing where they are run again.
     """
 
     def cleaned(parameters: str) -> str:
-        return _without(parameters, _is_secret)
+        return _without(parameters, _signs)
 
     # A fragment without a sign of equality is a place in the file, or a part of a key.
     return _bare(uri, cleaned, lambda text: cleaned(text) if "=" in text else text)
@@ -86,7 +84,8 @@ def _bare(uri: str, clean_query: Callable[[str], str], clean_fragment: Callable[
     bare = match[0] + authority.rpartition("@")[2] + slash + path
     if query := clean_query(query):
         bare += f"?{query}"
-    return bare + hash_sign + clean_fragment(fragment)
+    kept = clean_fragment(fragment)
+    return bare + (hash_sign + kept if kept or not fragment else "")
 
 
 def _without(parameters: str, is_cut: Callable[[str], bool]) -> str:
@@ -107,7 +106,3 @@ def _signs(name: str) -> bool:
         or name.startswith(_SIGNING_PREFIXES)
         or any(part in name for part in _SIGNING_PARTS)
     )
-
-
-def _is_secret(name: str) -> bool:
-    return _signs(name) or any(part in name for part in _HIDDEN_PARTS)

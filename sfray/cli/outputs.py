@@ -87,6 +87,8 @@ def compact(
 
     report = compact_output(output, to, StorageSpec(endpoint_url=endpoint_url))
     typer.echo(f"{report.num_copied} rows copied to {to}, verified")
+    if report.older_than_now is not None:
+        typer.echo(report.older_than_now)
 
 
 @app.command()

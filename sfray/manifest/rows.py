@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sfray.columns import COLUMNS, manifest_name, passthrough_field, passthrough_name
+from sfray.columns import COLUMNS, manifest_name, passthrough_field
 from sfray.config import ManifestSpec, StorageSpec
 from sfray.errors import ManifestError
 from sfray.manifest.columns import AS_FLAT, ROW_FIELDS, explode_prompts, plain_type
@@ -59,8 +59,9 @@ class Manifest:
         """The rows in the order of the files.
 
         Yields:
-            tables of `ROW_FIELDS`, `passthrough_schema` and the extra columns; `row_number`
-            counts rows of the manifest from 0, and a nested question has that of its row.
+            tables of `ROW_FIELDS`, the passthrough and the extra columns, these as the files call
+            them; `row_number` counts rows of the manifest from 0, and a nested question has that of
+            its row.
 
         Raises:
             ManifestError: a file can't be read or a column has a type of no use.
@@ -85,15 +86,12 @@ class Manifest:
         if "prompts" in arrays:
             rows = explode_prompts(rows, self.columns["prompts"], file_name)
         flat = [self._flat_column(f, rows, file_name) for f in ROW_FIELDS]
-        further = {
-            f.name: self._further_column(str(manifest_name(f)), f.type, rows, file_name)
-            for f in self.passthrough_schema
-            if f.name not in AS_FLAT
-        }
         kinds = {manifest_name(f): f.type for f in self.passthrough_schema}
-        for name in self.extra_columns:
-            if name not in AS_FLAT and name not in further:
-                further[name] = self._further_column(name, kinds.get(name), rows, file_name)
+        further = {
+            name: self._further_column(name, kinds.get(name), rows, file_name)
+            for name in self._named
+            if name not in AS_FLAT
+        }
         names = [*(f.name for f in ROW_FIELDS), *further]
         return pa.table([*flat, *further.values()], names=names)
 
@@ -139,7 +137,7 @@ def read_manifest(
         ManifestError: a file is missing or unreadable, or lacks a column that is asked for.
         StorageError: the URI's scheme is unknown.
     """
-    _check_names(manifest, extra_columns)
+    _check_names(manifest)
     scratch = tempfile.TemporaryDirectory(prefix="sfray-manifest-")
     files = find_files(manifest.uris, storage, Path(scratch.name))
     # The types of JSON lines are known after reading them; without such columns they don't matter.
@@ -157,7 +155,7 @@ def read_manifest(
     )
 
 
-def _check_names(manifest: ManifestSpec, extra_columns: Sequence[str]) -> None:
+def _check_names(manifest: ManifestSpec) -> None:
     for name in manifest.columns:
         if name not in _MAPPABLE:
             raise ManifestError(
@@ -174,12 +172,6 @@ def _check_names(manifest: ManifestSpec, extra_columns: Sequence[str]) -> None:
             raise ManifestError(
                 f"manifest.passthrough: {name!r} means the column "
                 f"{manifest.columns[name]!r} here, by manifest.columns; pass that one through"
-            )
-        other = passthrough_name(name)
-        if other != name and other in (*manifest.passthrough, *extra_columns):
-            raise ManifestError(
-                f"manifest.passthrough: {name!r} is called {other!r} in the results, but the job "
-                "names a column of that name too; rename one of them in the manifest"
             )
 
 

@@ -12,7 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sfray.columns import COLUMNS, outcomes_schema, passthrough_name, table_schema
+from sfray.columns import (
+    COLUMNS,
+    manifest_name,
+    outcomes_schema,
+    passthrough_name,
+    table_schema,
+)
 from sfray.config import JobSpec
 from sfray.errors import ManifestError
 from sfray.manifest.rows import read_manifest
@@ -216,7 +222,7 @@ def _request_table(
         "fingerprint": pa.repeat(run.fingerprint, num),
         "fetch_uri": _fetch_uris(rows["video_uri"], spec.videos.root),
     }
-    columns |= {name: rows[name] for name in passthrough.names}
+    columns |= {f.name: rows[str(manifest_name(f))] for f in passthrough}
     return pa.table(columns)
 
 
@@ -236,34 +242,33 @@ def _content_id(question: str, options: list[str] | None, answer: str | None) ->
     return "q-" + digest([question, options, answer])[:12]
 
 
-def _content(row: dict[str, Any], passthrough: Sequence[str]) -> dict[str, Any]:
-    """What identifies a row that is no request: its columns as the manifest calls them.
+def _as_in_manifest(row: dict[str, Any], passthrough: Sequence[str]) -> dict[str, Any]:
+    """A row that was a request, its passthrough columns called as in the manifest.
 
-    Of a row that was a request before it failed, those that requests had from the first on: its
-    id may not change with a column that is added to them.
+    Without the columns that requests got later: what it is made into an id of stays.
     """
-    left_out = {"row_number", "request_id"}
-    if "request_id" in row:
-        left_out |= {column.name for column in COLUMNS.values() if column.since > 1}
-    content = {name: value for name, value in row.items() if name not in left_out}
-    for name in passthrough:
-        content[name] = content.pop(passthrough_name(name))
-    return content
+    first = {name: v for name, v in row.items() if name not in COLUMNS or COLUMNS[name].since == 1}
+    values = {name: row[passthrough_name(name)] for name in passthrough}
+    renamed = {passthrough_name(name) for name in passthrough} - values.keys()
+    return {name: v for name, v in first.items() if name not in renamed} | values
 
 
 def row_failure(
     row: dict[str, Any], code: str, why: str, spec: JobSpec, run: RunIdentity
 ) -> dict[str, Any]:
-    """The failure row of a manifest row; its id is a hash of the row."""
+    """The failure row of a row of the manifest, or of a request; its id is a hash of the row."""
     failure = RequestFailure(code=code, message=why)
-    content = _content(row, spec.manifest.passthrough)
+    passthrough = spec.manifest.passthrough
+    if "request_id" in row:
+        row = _as_in_manifest(row, passthrough)
+    content = {k: v for k, v in row.items() if k not in ("row_number", "request_id")}
     uri = identity_uri(row["video_uri"] or "")
     reference = row.get("reference_answer") or row.get("answer")
     prompt_id = row.get("prompt_id") or row.get("question_id") or ""
     if not prompt_id and spec.prompts:
         prompt_id = spec.prompts[0].prompt_id
     return {
-        **{name: row[name] for name in map(passthrough_name, spec.manifest.passthrough)},
+        **{passthrough_name(name): row[name] for name in passthrough},
         "request_id": digest([run.fingerprint, code, repr(sorted(content.items()))]),
         "video_id": row["video_id"] or uri,
         "video_uri": uri,

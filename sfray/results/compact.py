@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from sfray.columns import TableName, outcomes_schema, table_schema
 from sfray.config import StorageSpec
-from sfray.errors import SpecError, StorageError
+from sfray.errors import SchemaError, SpecError, StorageError
 from sfray.records import clip_id
 from sfray.results.log import ResultsLog
 from sfray.results.partitioning import log_uris
@@ -37,10 +37,14 @@ PART_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompactReport:
-    """How many rows this call copied, and the proof of the whole copy."""
+    """How many rows this call copied, and the proof of the whole copy.
+
+    `older_than_now` is what is to be told of a copy that an older version began; else None.
+    """
 
     num_copied: int
     proof: VerifyReport
+    older_than_now: str | None
 
 
 def compact(uri: str, to: str, storage: StorageSpec) -> CompactReport:
@@ -54,6 +58,7 @@ def compact(uri: str, to: str, storage: StorageSpec) -> CompactReport:
 
     Raises:
         SpecError: both are the same place.
+        SchemaError: a later version added columns to the output, or the copy has other ones.
         OutputInUseError: a run writes to the copy.
         StorageError: the output can't be read, the copy not written, or they differ.
     """
@@ -62,6 +67,11 @@ def compact(uri: str, to: str, storage: StorageSpec) -> CompactReport:
         raise SpecError(f"{source.uri} can't be compacted into itself: name another place")
     logs = [open_folder(log, storage) for log in log_uris(uri, storage)]
     columns = columns_of(source)
+    if columns.unknown:
+        raise SchemaError(
+            f"the output {source.uri} has columns that this version of sfray doesn't know, such as "
+            f"{columns.unknown[0]!r}: copy it with the version that wrote them, or a later one"
+        )
     with ResultsLog.open(
         to,
         storage,
@@ -85,7 +95,11 @@ def compact(uri: str, to: str, storage: StorageSpec) -> CompactReport:
         pa.chunked_array(failed, pa.string()),
     )
     num_copied = sum(copy.num_copied for copy in copies)
-    return CompactReport(num_copied=num_copied, proof=verify(to, storage))
+    return CompactReport(
+        num_copied=num_copied,
+        proof=verify(to, storage),
+        older_than_now=log.columns.older_than_now,
+    )
 
 
 class _Copy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 KEY = "README.md"
 
 # `**` stands for the folders of partitions too, and for none.
-CARD = """\
+CONFIGS = """\
 ---
 configs:
 - config_name: answers
@@ -14,7 +14,9 @@ configs:
 - config_name: failures
   data_files: "**/failures/*.parquet"
 ---
+"""
 
+_TEXT = """
 # Answers about videos
 
 Written by sfray. Both folders are plain Parquet: `answers/` has one row for each answered request
@@ -34,3 +36,5 @@ Columns are described by `sfray schema answers` and `sfray schema failures`. `fe
 `decode_seconds` and `bytes_fetched` are costs of a clip and stand on each of its rows: sum them
 once for each `clip_id`, `run_id` and `attempts`.
 """
+
+CARD = CONFIGS + _TEXT

@@ -8,6 +8,7 @@ into one that has today's.
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -32,8 +33,11 @@ from sfray.results import dataset_card
 from sfray.storage.objects import Folder, KeyTakenError
 
 _COLUMNS_KEY = "_sfray/schema.arrow"
-# `{"format": 2}`; outputs of format 1 lack it.
+# The number, `{"format": 2}`, for people and for what a later version has to say. What counts is
+# the one in the metadata of the columns, which come in one piece with it; format 1 has none.
 _FORMAT_KEY = "_sfray/format.json"
+_FORMAT = b"sfray.format"
+logger = logging.getLogger("sfray")
 _COMPACT = "`sfray compact OUTPUT --to NEW` copies it into one that has all, where runs go on"
 
 
@@ -54,6 +58,18 @@ class OutputColumns:
     def of_today(cls, passthrough: pa.Schema) -> OutputColumns:
         """Those of an output that begins now."""
         return cls(OUTPUT_FORMAT, outcomes_schema(passthrough))
+
+    def serialized(self) -> bytes:
+        """The columns with the number of the format, one thing to be put."""
+        metadata = {_FORMAT: str(self.format)} if self.format > 1 else {}
+        body: bytes = self.fields.with_metadata(metadata).serialize().to_pybytes()
+        return body
+
+    @property
+    def unknown(self) -> list[str]:
+        """The columns that a later version added."""
+        mine = (f.name for f in self.fields if manifest_name(f) is None)
+        return [name for name in mine if name not in COLUMNS]
 
     @property
     def passthrough(self) -> pa.Schema:
@@ -145,14 +161,13 @@ def freeze_columns(
     """
     frozen = read_columns(folder)
     if frozen is None:
-        # First the number: a folder with columns and without a number is of format 1.
-        if ours.format > 1:
-            _put_new(folder, _FORMAT_KEY, json.dumps({"format": ours.format}).encode())
-            _put_new(folder, dataset_card.KEY, dataset_card.CARD.encode())
-        _put_new(folder, _COLUMNS_KEY, ours.fields.serialize().to_pybytes())
+        _put_new(folder, _COLUMNS_KEY, ours.serialized())
         frozen = read_columns(folder)
         if frozen is None:
             raise StorageError(f"{folder.uri}/{_COLUMNS_KEY} was written but can't be read")
+    if frozen.format > 1 and folder.read(_FORMAT_KEY) is None:
+        _put_new(folder, _FORMAT_KEY, json.dumps({"format": frozen.format}).encode())
+        _put_card(folder)
     _check_exclusive(folder)
     _compare(frozen, ours, folder.uri)
     lacking = [name for name in needed if not frozen.has(name)]
@@ -169,20 +184,20 @@ def read_columns(folder: Folder) -> OutputColumns | None:
 
     Raises:
         SchemaError: it is of a format that this version doesn't know.
+        StorageError: what says so is damaged.
     """
+    if (told := folder.read(_FORMAT_KEY)) is not None:
+        _check_known(_number(folder, told), folder)
     body = folder.read(_COLUMNS_KEY)
     if body is None:
         return None
-    number = _format_of(folder)
-    if number > OUTPUT_FORMAT:
-        raise SchemaError(
-            f"the output {folder.uri} has the format {number}, but this version of sfray knows "
-            f"formats up to {OUTPUT_FORMAT}: use the version that wrote it, or a later one"
-        )
     try:
         fields = pa.ipc.read_schema(pa.py_buffer(body))
-    except (pa.ArrowException, OSError) as error:
+        number = int((fields.metadata or {}).get(_FORMAT, b"1"))
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise StorageError(f"{folder.uri}/{_COLUMNS_KEY} is damaged: {error}") from error
+    _check_known(number, folder)
+    fields = fields.remove_metadata()
     return OutputColumns(number, described(fields) if number == 1 else fields)
 
 
@@ -194,21 +209,43 @@ def columns_of(folder: Folder) -> OutputColumns:
     return columns
 
 
-def _format_of(folder: Folder) -> int:
-    body = folder.read(_FORMAT_KEY)
-    if body is None:
-        return 1
+def _check_known(number: int, folder: Folder) -> None:
+    if number > OUTPUT_FORMAT:
+        raise SchemaError(
+            f"the output {folder.uri} has the format {number}, but this version of sfray knows "
+            f"formats up to {OUTPUT_FORMAT}: use the version that wrote it, or a later one"
+        )
+
+
+def _number(folder: Folder, told: bytes) -> int:
     try:
-        return int(json.loads(body)["format"])
-    except (ValueError, KeyError, TypeError) as error:
+        number = json.loads(told)["format"]
+    except (ValueError, KeyError, TypeError):
+        number = None
+    if type(number) is not int or number < 1:
         raise StorageError(
             f'{folder.uri}/{_FORMAT_KEY} is damaged: it must be like {{"format": 2}}'
-        ) from error
+        )
+    return number
 
 
 def _put_new(folder: Folder, key: str, body: bytes) -> None:
     with suppress(KeyTakenError):  # another run was a moment faster: what it wrote counts
         folder.put_new(key, body, uuid.uuid4().hex)
+
+
+def _put_card(folder: Folder) -> None:
+    """Without it the output is as good, but for Hugging Face's way to name a whole folder."""
+    try:
+        folder.put_new(dataset_card.KEY, dataset_card.CARD.encode(), uuid.uuid4().hex)
+    except (KeyTakenError, StorageError):
+        logger.info(
+            "the output %s keeps its own %s; for `datasets.load_dataset` of the whole folder it "
+            "would begin with: %s",
+            folder.uri,
+            dataset_card.KEY,
+            dataset_card.CONFIGS,
+        )
 
 
 def _check_exclusive(folder: Folder) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from sfray import redaction
 from sfray.planning import plan
 from tests.golden.identities import IDS, identities, job_names, prepare
 
@@ -54,6 +55,18 @@ def test_files_that_decide_answers_stay_as_they_are(name: str) -> None:
         f"sfray/{name} decides what was answered with it, {ASKED_AGAIN}; a better one gets a new "
         "name, beside this one"
     )
+
+
+def test_what_identity_leaves_out_of_a_uri_stays() -> None:
+    frozen = json.loads((IDS / "identity_of_uris.json").read_text(encoding="utf-8"))
+    assert frozen["constants"] == [
+        list(redaction._SIGNING_PREFIXES),
+        list(redaction._SIGNING_PARTS),
+        redaction._SIGNING_NAMES.split(),
+        redaction._WITH_SIG.split(),
+    ], f"what is to be hidden besides is no matter of identity: {ASKED_AGAIN}"
+    for uri, identity in frozen["uris"].items():
+        assert redaction.identity_uri(uri) == identity, ASKED_AGAIN
 
 
 def test_the_answer_format_keeps_its_number() -> None:

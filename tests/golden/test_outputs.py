@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from sfray.columns import COLUMNS, TABLES, Column
+from sfray.columns import COLUMNS, OUTPUT_FORMAT, TABLES, Column
 from sfray.commands.evaluate import asked_rows
 from sfray.commands.explain import explain
 from sfray.config import StorageSpec
@@ -30,6 +32,7 @@ from tests.golden.copies import ALL, OUTPUTS, Golden, copied
 from tests.golden.make_outputs import CASES, OUTPUT
 
 LOCAL = StorageSpec()
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture(params=["as it is", "with a column more"], autouse=True)
@@ -51,7 +54,8 @@ def golden(
 
 def test_each_format_has_all_kinds_of_outputs() -> None:
     formats = {path.name for path in OUTPUTS.iterdir()}
-    assert formats and {f"{one}/{name}" for one in formats for name in CASES} == set(ALL)
+    assert formats == {f"format{number}" for number in range(1, OUTPUT_FORMAT + 1)}
+    assert {f"{one}/{name}" for one in formats for name in CASES} == set(ALL)
 
 
 def test_it_is_read(golden: Golden) -> None:
@@ -142,6 +146,16 @@ def test_costs_count_each_clip_once(golden: Golden) -> None:
     assert costs.num_clips == len(clips)
     assert costs.decode_seconds == pytest.approx(sum(clips.values()))
     assert costs.model_seconds == pytest.approx(sum(row["model_seconds"] for row in answers))
+
+
+def test_the_readmes_sum_of_costs_is_right(golden: Golden) -> None:
+    (query,) = re.findall(r"```sql\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    sums = [0.0, 0.0, 0.0]
+    for log in golden.logs:
+        (row,) = duckdb.sql(query.replace("OUTPUT", str(log))).fetchall()
+        sums = [total + (value or 0) for total, value in zip(sums, row, strict=True)]
+    costs = total_costs(OUTPUT)
+    assert sums == pytest.approx([costs.fetch_seconds, costs.decode_seconds, costs.bytes_fetched])
 
 
 def test_a_copy_has_the_newest_format_and_runs_go_on_there(golden: Golden) -> None:

@@ -81,12 +81,42 @@ def test_a_newer_format_is_one_sentence(tmp_path: Path, said: int) -> None:
             act()
 
 
-@pytest.mark.parametrize("text", ["", "3", "{}", '{"format": "x"}', "[]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "3",
+        "{}",
+        "[]",
+        *(f'{{"format": {n}}}' for n in ("0", "-5", "2.9", '"2"', "true", "Infinity")),
+    ],
+)
 def test_a_damaged_number_is_one_sentence(tmp_path: Path, text: str) -> None:
     write(tmp_path, outcomes(["a"]))
     (tmp_path / "_sfray/format.json").write_text(text)
     with pytest.raises(StorageError, match=r"format\.json is damaged"):
         verify(str(tmp_path), LOCAL)
+
+
+def test_a_newer_version_that_hardly_began_is_left_alone(tmp_path: Path) -> None:
+    """It may have put what this version doesn't know, but no columns yet."""
+    (tmp_path / "_sfray").mkdir()
+    (tmp_path / "_sfray/format.json").write_text(json.dumps({"format": OUTPUT_FORMAT + 1}))
+    with pytest.raises(SchemaError, match="knows formats up to"):
+        write(tmp_path, outcomes(["a"]))
+    assert not (tmp_path / "_sfray/schema.arrow").exists()
+    assert not (tmp_path / "README.md").exists()
+
+
+def test_columns_say_their_format_themselves(tmp_path: Path) -> None:
+    """A run that was killed between the two files, or a file that was lost."""
+    write(tmp_path, outcomes(["a"]))
+    for name in ("_sfray/format.json", "README.md"):
+        (tmp_path / name).unlink()
+    assert columns_of(open_folder(str(tmp_path), LOCAL)).format == OUTPUT_FORMAT
+    assert verify(str(tmp_path), LOCAL).ok
+    write(tmp_path, outcomes(["b"], run_id="run-2"), run_id="run-2")
+    assert (tmp_path / "_sfray/format.json").exists() and (tmp_path / "README.md").exists()
 
 
 def test_damaged_columns_are_one_sentence(tmp_path: Path) -> None:
@@ -117,6 +147,11 @@ def test_what_a_later_version_added_is_read_kept_and_gone_on_with(
     assert state.num_rows == 3 and "novel" in state.column_names
     schemas = {str(pq.read_schema(p).remove_metadata()) for p in (tmp_path / "answers").iterdir()}
     assert len(schemas) == 1
+    with pytest.raises(
+        SchemaError, match="doesn't know, such as 'novel': copy it with the version"
+    ):
+        compact(str(tmp_path), str(tmp_path / "copy"), LOCAL)
+    assert not (tmp_path / "copy").exists()
 
 
 def test_an_output_of_before_keeps_its_columns_and_says_so(
@@ -138,6 +173,12 @@ def test_an_output_of_before_keeps_its_columns_and_says_so(
     compact(str(tmp_path), str(copy), LOCAL)
     write(copy, outcomes(["c"]), run_id="run-3", needed=("novel",))
     assert verify(str(copy), LOCAL).ok
+    later.undo()
+    write(tmp_path / "begun", outcomes(["z"]))
+    later.setitem(COLUMNS, "novel", Column("novel", pa.string(), "what is new"))
+    later.setitem(TABLES, "answers", (*TABLES["answers"], "novel"))
+    into_older = compact(str(tmp_path), str(tmp_path / "begun"), LOCAL)
+    assert "without novel" in str(into_older.older_than_now)
 
 
 def test_partitions_that_begin_later_have_the_columns_of_the_first(
@@ -189,7 +230,32 @@ def test_an_empty_part_has_no_row_group(tmp_path: Path) -> None:
     assert groups == [0, 1]
 
 
-def test_a_readme_of_the_folder_stays_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text("mine")
-    write(tmp_path, outcomes(["a"]))
-    assert (tmp_path / "README.md").read_text() == "mine"
+@pytest.mark.parametrize("is_broken_link", [False, True])
+def test_a_readme_of_the_folder_stays_as_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, is_broken_link: bool
+) -> None:
+    if is_broken_link:
+        (tmp_path / "README.md").symlink_to(tmp_path / "nowhere" / "README.md")
+    else:
+        (tmp_path / "README.md").write_text("mine")
+    with caplog.at_level("INFO", "sfray"):
+        write(tmp_path, outcomes(["a"]))
+    assert "keeps its own README.md" in caplog.text and "config_name: answers" in caplog.text
+    assert is_broken_link or (tmp_path / "README.md").read_text() == "mine"
+    assert verify(str(tmp_path), LOCAL).ok
+
+
+def test_no_two_columns_of_a_manifest_get_one_name(tmp_path: Path) -> None:
+    names = ("flags", "passthrough_flags", "passthrough_passthrough_flags", "passthrough_mine")
+    theirs = pa.schema([passthrough_field(name, pa.string()) for name in names])
+    assert len(set(theirs.names)) == len(names)
+    assert theirs.names[-1] == "passthrough_mine"
+    rows = outcomes(["a"]).drop_columns(["source"])
+    for field, name in zip(theirs, names, strict=True):
+        rows = rows.append_column(field, pa.array([f"value of {name}"]))
+    write(tmp_path / "new", rows, passthrough=theirs)
+    compact(str(tmp_path / "new"), str(tmp_path / "copy"), LOCAL)
+    for folder in ("new", "copy"):
+        (row,) = read_answers(str(tmp_path / folder), LOCAL).to_table().to_pylist()
+        stored = columns_of(open_folder(str(tmp_path / folder), LOCAL)).renamed
+        assert {n: row[stored.get(n, n)] for n in names} == {n: f"value of {n}" for n in names}
