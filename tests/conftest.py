@@ -18,10 +18,11 @@ from sfray.telemetry.logs import LogFormat, configure_logs
 
 
 def pytest_configure() -> None:
-    """A shell ignores these signals in what it starts in the background, and so would all that
-    tests start: what is to be interrupted would go on for ever."""
+    """A shell ignores the first two in what it starts in the background, others may ignore the
+    third, and so would all that tests start: what is to be interrupted would go on for ever."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

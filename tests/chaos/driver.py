@@ -41,8 +41,15 @@ class Told:
     retry: list[str]
 
     def write(self, path: Path) -> Path:
-        path.write_text(json.dumps(asdict(self)))
+        write_whole(path, json.dumps(asdict(self)))
         return path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Whoever reads the file meanwhile finds what was there or what is, never a part."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text)
+    new.replace(path)
 
 
 def _real_decode(spec: JobSpec) -> Callable[[], DecodeStage]:

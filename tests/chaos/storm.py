@@ -18,7 +18,7 @@ from sfray.config import StorageSpec
 from sfray.results.verify import verify
 from sfray.storage.folders import open_folder
 from tests.chaos.check import Place, Reader, num_doubled, read_rows
-from tests.chaos.driver import Told
+from tests.chaos.driver import Told, write_whole
 from tests.chaos.faults import ANYWHERE, FAULTS, LOCAL, POISON, S3
 from tests.chaos.stages import POISONED, Note, read_journal
 from tests.chaos.world import NUM_QUESTIONS, NUM_VIDEOS, World
@@ -106,7 +106,7 @@ class Storm:
         return len(open_folder(self._output, self._direct).list_folders("_sfray/runs/"))
 
     def write_clock(self) -> None:
-        (self.folder / "clock").write_text(f"{self.clock_offset_seconds:+d}\n")
+        write_whole(self.folder / "clock", f"{self.clock_offset_seconds:+d}\n")
 
     def start_driver(self, *, retry: Sequence[str] = ()) -> psutil.Popen:
         plan = self.plan

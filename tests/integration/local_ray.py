@@ -12,6 +12,10 @@ import ray
 from ray._common.utils import reset_ray_address
 from ray.cluster_utils import Cluster
 
+from tests.waiting import wait_until
+
+NUM_CPUS = 2
+
 
 @pytest.fixture(scope="session")
 def ray_address(s3_keys: None) -> Iterator[str]:
@@ -20,7 +24,7 @@ def ray_address(s3_keys: None) -> Iterator[str]:
     Its workers have the environment of now, and so the keys of the tests' S3 server.
     """
     cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False}
+        initialize_head=True, head_node_args={"num_cpus": NUM_CPUS, "include_dashboard": False}
     )
     # Who starts a Ray of its own is not to find this one by itself.
     reset_ray_address()
@@ -30,10 +34,19 @@ def ray_address(s3_keys: None) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def local_ray(ray_address: str) -> None:
-    """The process of the tests is in that Ray, and stays there for the tests after these."""
+def local_ray(ray_address: str) -> Iterator[None]:
+    """The process of the tests is in that Ray, and stays there for the tests after these, which
+    find all of it free."""
     if not ray.is_initialized():
         ray.init(address=ray_address, log_to_driver=False)
+    yield
+    if ray.is_initialized():
+        wait_until(_is_free, "the end of all actors of these tests")
+
+
+def _is_free() -> bool:
+    gc.collect()  # tracebacks hold actors
+    return ray.available_resources().get("CPU") == NUM_CPUS
 
 
 @pytest.fixture
