@@ -1,0 +1,1 @@
+"""The demonstration's toy world, its videos and its model."""

@@ -1,0 +1,1 @@
+"""The manifest: its files, their columns, its rows in one flat form."""

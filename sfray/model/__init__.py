@@ -1,0 +1,1 @@
+"""The model: sizes, memory, prompts as token ids, features and their pooling."""

@@ -1,0 +1,1 @@
+"""The stages on Ray Data, the cluster that they are on, and all that is private of Ray."""

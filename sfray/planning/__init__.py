@@ -1,0 +1,1 @@
+"""What a job would do: requests, identities, windows, what is done. No Ray, no torch."""

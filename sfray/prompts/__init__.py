@@ -1,0 +1,1 @@
+"""Templates of prompts, and choices in answers."""

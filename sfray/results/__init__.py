@@ -1,0 +1,1 @@
+"""The results log: parts, columns, what is done, proof, copies, comparisons."""

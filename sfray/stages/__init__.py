@@ -1,0 +1,1 @@
+"""Decoding and answering as callables that know no Ray."""

@@ -1,0 +1,1 @@
+"""Places: URIs, folders of write-once objects, leases, patience."""

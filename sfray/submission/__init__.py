@@ -1,0 +1,1 @@
+"""Jobs sent to a Ray cluster over HTTP: what travels, and how it is followed."""

@@ -1,0 +1,1 @@
+"""From a prefix and many suffixes to texts: two engines behind one interface."""

@@ -1,1 +1,1 @@
-"""Public benchmarks: what they are, and how their files become manifests."""
+"""The benchmarks of the paper: definitions, and official files as manifests."""

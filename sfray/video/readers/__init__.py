@@ -1,0 +1,1 @@
+"""What reads a clip: PyAV and decord, facts, windows and scenes."""

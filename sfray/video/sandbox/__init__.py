@@ -1,0 +1,1 @@
+"""The process that decodes a stranger's file, and its parent."""
