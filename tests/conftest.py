@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 
@@ -15,6 +16,13 @@ import pytest
 os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 
 from sfray.telemetry.logs import LogFormat, configure_logs
+
+if find_spec("hypothesis"):  # not in the fast engine's environment
+    from hypothesis import settings
+
+    # A test is not slow because the machine is busy.
+    settings.register_profile("any machine", deadline=None)
+    settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:

@@ -101,7 +101,9 @@ class Rounds:
     def take(self, outcomes: pa.Table) -> None:
         """Passes on what is new; a retried task may deliver a row twice."""
         ids = outcomes["request_id"].to_pylist()
-        fresh = outcomes.filter(pa.array([one in self.open_ids for one in ids], pa.bool_()))
+        first = {request_id: row for row, request_id in reversed(list(enumerate(ids)))}
+        rows = sorted(row for request_id, row in first.items() if request_id in self.open_ids)
+        fresh = outcomes.take(pa.array(rows, pa.int64()))
         self.num_recomputed += outcomes.num_rows - fresh.num_rows
         self._taker.take(fresh)
         self.open_ids.difference_update(ids)
