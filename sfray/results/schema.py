@@ -113,8 +113,7 @@ class OutputColumns:
         Args:
             rows: of `outcomes_schema` or of requests, passthrough columns called as of now.
         """
-        names = {f.name: _name_now(f) for f in self.fields}
-        return _taken(rows, self.schema_of(table), names)
+        return _taken(rows, self.schema_of(table), {f.name: _name_now(f) for f in self.fields})
 
     def from_stored(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
         """Rows of this output as a run of now has them.
