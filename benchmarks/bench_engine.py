@@ -41,14 +41,14 @@ from transformers import (
 
 from benchmarks.processor import processor
 from benchmarks.sample_videos import whole_video
-from sfray.config import DecodeSpec, GenerationSpec, ModelSpec, StorageSpec, VideosSpec
-from sfray.model.checkpoints.profiles import model_profile
+from sfray.config import GenerationSpec
 from sfray.model.engines.interface import Completion, Engine, Suffix
 from sfray.model.engines.transformers import TransformersEngine
 from sfray.model.llava import Llava
+from sfray.model.profile import read_profile
 from sfray.model.prompt_tokens import PromptTokenizer
 from sfray.pooling import SlowFastPooling
-from sfray.stages.decode_video import DecodeVideo
+from sfray.stages.decode_video import DecodeConfig, DecodeVideo
 
 VOCABULARY = 32_000
 END_TOKEN = VOCABULARY - 2
@@ -148,17 +148,10 @@ class Bench:
         if find_spec("vllm") is not None:
             from sfray.model.engines.vllm import VllmEngine
 
-            profile = model_profile(ModelSpec(id=str(folder)), StorageSpec())
+            profile = read_profile(folder)
             self._engines["vllm"] = VllmEngine(folder, self.llava, tokenizer, profile, num_gpus=1)
         self._kept_prefix = cache(self.prefix)
-        self._decode = DecodeVideo(
-            videos=VideosSpec(),
-            storage=StorageSpec(),
-            decode=DecodeSpec(),
-            seek="exact",
-            num_frames=50,
-            image_size=336,
-        )
+        self._decode = DecodeVideo(DecodeConfig(num_frames=50, image_size=336))
 
     @property
     def ways(self) -> dict[str, Callable[[list[Answers], int], Answers]]:

@@ -38,10 +38,7 @@ from transformers import DynamicCache
 from benchmarks.random_checkpoints import save_random
 from benchmarks.sample_videos import whole_video
 from sfray.config import (
-    DecodeSpec,
     GenerationSpec,
-    StorageSpec,
-    VideosSpec,
     parse_job_spec,
 )
 from sfray.errors import RequestError
@@ -55,7 +52,7 @@ from sfray.model.prompt_tokens import PromptTokenizer
 from sfray.pooling import SlowFastPooling
 from sfray.records import DecodedItem, DecodedVideo, Generation, Request, VideoFacts
 from sfray.stages.answer_prompts import AnswerPrompts
-from sfray.stages.decode_video import DecodeVideo
+from sfray.stages.decode_video import DecodeConfig, DecodeVideo
 
 PARITY = Path(__file__).parent.parent / "tests" / "resources" / "parity"
 IMAGE = -200
@@ -100,14 +97,7 @@ def parity(_: Path) -> list[Finding]:
     checkpoint = PARITY / "checkpoint"
     llava = Llava(checkpoint, "float32", (24, 24))
     engine = TransformersEngine(llava, PromptTokenizer.from_folder(checkpoint))
-    stage = DecodeVideo(
-        videos=VideosSpec(),
-        storage=StorageSpec(),
-        decode=DecodeSpec(),
-        seek="exact",
-        num_frames=NUM_FRAMES,
-        image_size=336,
-    )
+    stage = DecodeVideo(DecodeConfig(num_frames=NUM_FRAMES, image_size=336))
     same_pixels, farthest, equal, smallest_gap = [], 0.0, [], float("inf")
     for path in sorted((PARITY / "expected").glob("*.json")):
         expected = json.loads(path.read_text())
@@ -200,7 +190,7 @@ def squeezed(root: Path) -> list[Finding]:
     _, total = torch.cuda.mem_get_info()
     torch.cuda.set_per_process_memory_fraction(room / total)
     with _warnings() as warnings:
-        crowded = TransformersEngine(llava, tokenizer, most=InFlight())
+        crowded = TransformersEngine(llava, tokenizer, in_flight=InFlight())
         again = _complete(crowded, visual, questions, num_tokens)
     return [
         Finding(

@@ -26,8 +26,8 @@ import psutil
 
 from benchmarks.processor import processor
 from benchmarks.sample_videos import whole_video
-from sfray.config import DecodeSpec, StorageSpec, VideosSpec
-from sfray.stages.decode_video import DecodeVideo
+from sfray.config import DecodeSpec
+from sfray.stages.decode_video import DecodeConfig, DecodeVideo
 from tests.resources.video_kinds import READABLE
 
 TIMEOUT_SECONDS = 20
@@ -104,9 +104,7 @@ def run(num_files: int, seed: int, folder: Path) -> dict[str, Any]:
     slowest, children, peak_bytes = 0.0, set(), 0
     path = folder / "damaged.bin"
     decode = DecodeSpec(timeout_seconds=TIMEOUT_SECONDS, max_memory_bytes=2 * 2**30)
-    with closing(
-        DecodeVideo(VideosSpec(), StorageSpec(), decode, "exact", num_frames=8, image_size=48)
-    ) as stage:
+    with closing(DecodeVideo(DecodeConfig(decode=decode, num_frames=8, image_size=48))) as stage:
         for number in range(num_files):
             damage = DAMAGES[number % len(DAMAGES)]
             data = bytearray(originals[names[number % len(names)]])

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.sample_videos import FPS, SEGMENT_SECONDS, Case, encode, repeat, whole_video
-from sfray.config import DecodeSpec, VideosSpec
-from sfray.stages.decode_video import DecodeVideo
+from sfray.config import DecodeSpec
+from sfray.stages.decode_video import DecodeConfig, DecodeVideo
 from tests.integration.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, running_s3_server
 
 MINUTES = (1, 10, 60)
@@ -51,7 +51,14 @@ def _fetched_bytes(server: S3Server, path: Path, seek: str) -> int:
     bucket, client = server.new_bucket(), server.client()
     client.upload_file(str(path), bucket, path.name)
     limits = DecodeSpec(timeout_seconds=900)
-    stage = DecodeVideo(VideosSpec(), server.storage, limits, seek, NUM_FRAMES, IMAGE_SIZE)
+    config = DecodeConfig(
+        storage=server.storage,
+        decode=limits,
+        seek=seek,
+        num_frames=NUM_FRAMES,
+        image_size=IMAGE_SIZE,
+    )
+    stage = DecodeVideo(config)
     try:
         decoded = stage(whole_video(f"s3://{bucket}/{path.name}"))
     finally:

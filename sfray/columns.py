@@ -189,8 +189,8 @@ def manifest_name(field: pa.Field) -> str | None:
 
 def tables_of(field: pa.Field) -> frozenset[str]:
     """The tables that have a column, as its output says: later versions have others."""
-    told = (field.metadata or {}).get(_TABLES, b"")
-    return frozenset(told.decode().split())
+    names = (field.metadata or {}).get(_TABLES, b"")
+    return frozenset(names.decode().split())
 
 
 def described(columns: pa.Schema) -> pa.Schema:

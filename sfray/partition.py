@@ -1,4 +1,4 @@
-"""One job split over several drivers: which of them a video belongs to."""
+"""Shards of a job that several drivers run: which of them a video belongs to."""
 
 from __future__ import annotations
 

@@ -314,14 +314,14 @@ def decoded_item_from_table(table: pa.Table, index: int) -> DecodedItem:
     """The decoded item in one row of a table of `decoded_items_schema`; frames are not copied."""
     row = {name: table[name][index].as_py() for name in table.column_names if name != "frames"}
     video = None
-    if (told := row.pop("video")) is not None:
+    if (video := row.pop("video")) is not None:
         frames = _bytes_at(table["frames"], index)
         video = DecodedVideo(
-            frames_THWC=frames.reshape(told.pop("shape")),
-            frame_indices=np.asarray(told.pop("frame_indices"), dtype=np.int64),
-            pts_seconds=np.asarray(told.pop("pts_seconds"), dtype=np.float64),
-            facts=VideoFacts(**told.pop("facts")),
-            **told,
+            frames_THWC=frames.reshape(video.pop("shape")),
+            frame_indices=np.asarray(video.pop("frame_indices"), dtype=np.int64),
+            pts_seconds=np.asarray(video.pop("pts_seconds"), dtype=np.float64),
+            facts=VideoFacts(**video.pop("facts")),
+            **video,
         )
     failure = RequestFailure(**row["failure"]) if row["failure"] is not None else None
     item = work_item_from_row(row.pop("item"))

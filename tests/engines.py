@@ -37,9 +37,8 @@ def tokenizer() -> PromptTokenizer:
 def engine(name: str) -> Engine:
     if name == "transformers":
         return TransformersEngine(llava(), tokenizer())
-    from sfray.config import ModelSpec, StorageSpec
-    from sfray.model.checkpoints.profiles import model_profile
     from sfray.model.engines.vllm import VllmEngine
+    from sfray.model.profile import read_profile
 
-    profile = model_profile(ModelSpec(id=str(CHECKPOINT)), StorageSpec())
+    profile = read_profile(CHECKPOINT)
     return VllmEngine(CHECKPOINT, llava(), tokenizer(), profile, num_gpus=1)

@@ -1,4 +1,4 @@
-"""The command line. Every command is wiring: what it does lives in the rooms below."""
+"""The entry point and the commands on jobs. Wiring only: what they do lives in the rooms below."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sfray.cli import evaluation, jobs, outputs
-from sfray.config import DecodeSpec, JobSpec, StorageSpec, VideosSpec, load_job_spec
+from sfray.config import JobSpec, StorageSpec, VideosSpec, load_job_spec
 from sfray.errors import RequestError, RunError
 from sfray.telemetry.logs import LogFormat, configure_logs, log_format
 from sfray.telemetry.terminal import terminal
@@ -54,8 +54,8 @@ PartitionOption = Annotated[
     typer.Option(
         "--partition",
         metavar="i/n",
-        help="Only the videos whose identity hashes to i modulo n (0 <= i < n), with a log of "
-        "their own below the output; short for --set output.partition=i/n.",
+        help="One shard: the videos whose identity hashes to i modulo n (0 <= i < n), with a log "
+        "of their own below the output; short for --set output.partition=i/n.",
     ),
 ]
 Endpoint = Annotated[str | None, typer.Option(help="The S3 endpoint, where it isn't AWS.")]
@@ -79,9 +79,10 @@ def run(
         ),
     ] = LogFormat.TEXT,
 ) -> None:
-    """Run a job until every request is an answer or a failure.
+    """Run a job until every request is an answer or a failure with a code.
 
-    Running it again answers only what is missing and tries transient failures again.
+    Idempotent: the same command resumes a run that was stopped. It asks only what has no answer
+    yet (rows that were added to the manifest too) and retries transient failures.
 
     Exit codes: 0 done; 1 unexpected error; 2 bad spec, manifest, credentials or bucket;
     3 done, but more failures than limits.max_failure_ratio; 4 the output is in use by another
@@ -125,7 +126,7 @@ def plan(
     gpu_hour: Annotated[float | None, typer.Option(min=0, help="Price of a GPU's hour.")] = None,
     address: Address = None,
 ) -> None:
-    """Show what a job would do: requests, videos, what is done already, tokens, problems.
+    """Dry run: show a job's requests, videos, what is done already, tokens and problems.
 
     Starts neither Ray nor the model and opens no video, except with --measure: that decodes and
     answers a sample on the cluster, keeps nothing of it, and predicts how long the whole takes and
@@ -134,13 +135,13 @@ def plan(
     job = _job(spec, overrides, partition)
     from sfray.planning.outlook import outlook
 
-    seen = outlook(job, limit)
-    seen.print_to(terminal())
+    prospects = outlook(job, limit)
+    prospects.print_to(terminal())
     if measure is not None:
         from sfray.commands.forecast import forecast, read_prices
 
-        told = read_prices(prices, cpu_hour, gpu_hour)
-        forecast(seen, measure, seed, (cpus, gpus), told, address).print_to(terminal())
+        all_prices = read_prices(prices, cpu_hour, gpu_hour)
+        forecast(prospects, measure, seed, (cpus, gpus), all_prices, address).print_to(terminal())
 
 
 def _job(spec: Path, overrides: list[str] | None, partition: str | None) -> JobSpec:
@@ -177,19 +178,18 @@ def probe(
     from dataclasses import asdict
 
     from sfray.redaction import redact
-    from sfray.stages.decode_video import DecodeVideo
+    from sfray.stages.decode_video import DecodeConfig, DecodeVideo
 
     schemes: dict[str, list[str]] = {}
     if allow_http:
         schemes = {"allowed_schemes": ["file", "s3", "gs", "https", "http"]}
-    stage = DecodeVideo(
+    config = DecodeConfig(
         videos=VideosSpec.model_validate(schemes),
         storage=StorageSpec(endpoint_url=endpoint_url),
-        decode=DecodeSpec(),
-        seek="exact",
         num_frames=1,
         image_size=32,
     )
+    stage = DecodeVideo(config)
     failed = False
     try:
         for uri in videos:

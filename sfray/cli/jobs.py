@@ -97,10 +97,7 @@ def logs(
 
 @app.command()
 def stop(submission_id: SubmissionId, address: Address = None) -> None:
-    """Have a submitted job write what it holds and end.
-
-    Submitted again it goes on where it ended.
-    """
+    """Stop a submitted job cleanly: it writes what it holds, and submitted again it resumes."""
     _print_state(_connect(address).stop(submission_id))
 
 

@@ -27,7 +27,7 @@ def verify(
     ] = None,
     endpoint_url: Endpoint = None,
 ) -> None:
-    """Read an output back and prove that it is complete; exit code 0 only then.
+    """Prove that an output is complete and intact; exit code 0 only then.
 
     Every request that the runs were asked is one answer or one failure, nothing is there twice,
     every part is readable, of the schema and with its digest, and none is missing.
@@ -67,7 +67,7 @@ def retry(
     ] = None,
     endpoint_url: Endpoint = None,
 ) -> None:
-    """Try failures again, permanent ones too, with the job file of the output's last run."""
+    """Retry failed requests, permanent failures too, with the job file of the last run."""
     from sfray.commands.retry import retry_output
 
     storage = StorageSpec(endpoint_url=endpoint_url)
@@ -82,7 +82,10 @@ def compact(
     to: Annotated[str, typer.Option(help="Where the copy goes: a folder or an s3:// prefix.")],
     endpoint_url: Endpoint = None,
 ) -> None:
-    """Copy the current state into few large parts, verified; interrupted, it goes on."""
+    """Merge an output's small files into a copy of few large ones, verified and resumable.
+
+    The copy has the newest format: columns that the output of an older version lacks are added.
+    """
     from sfray.results.compact import compact as compact_output
 
     report = compact_output(output, to, StorageSpec(endpoint_url=endpoint_url))
@@ -99,7 +102,7 @@ def diff(
     limit: Annotated[int, typer.Option(min=1, help="How many rows.")] = 20,
     endpoint_url: Endpoint = None,
 ) -> None:
-    """Show side by side what two fingerprints of an output answered differently."""
+    """Compare two fingerprints (prompts, models, settings): what they answered differently."""
     import pyarrow.compute as pc
 
     from sfray.results.diff import diff as diff_output
@@ -140,21 +143,21 @@ def explain(
     from sfray.commands import explain as explaining
     from sfray.commands.explain_report import draw_frames, explanation_as_dict, print_explanation
 
-    told = explaining.explain(output, StorageSpec(endpoint_url=endpoint_url), request_id)
+    explanation = explaining.explain(output, StorageSpec(endpoint_url=endpoint_url), request_id)
     if as_json:
-        typer.echo(json.dumps(explanation_as_dict(told), indent=2, default=str))
+        typer.echo(json.dumps(explanation_as_dict(explanation), indent=2, default=str))
     else:
-        print_explanation(told, terminal())
+        print_explanation(explanation, terminal())
     if thumbnails is None and not replay:
         return
-    decoded = explaining.decode_again(told)
+    decoded = explaining.decode_again(explanation)
     if thumbnails is not None and decoded.video is not None:
         draw_frames(decoded.video, thumbnails)
         typer.echo(f"frames: {thumbnails}", err=True)
     if decoded.failure is not None:
         typer.echo(f"no frames: {decoded.failure.code}: {decoded.failure.message}", err=True)
     if replay:
-        different = explaining.replay(told, decoded)
+        different = explaining.replay(explanation, decoded)
         for name, (logged, now) in different.items():
             typer.echo(f"{name} differs: {logged!r} was logged, now it is {now!r}", err=True)
         typer.echo("replayed: " + ("DIFFERENT" if different else "the same"), err=True)

@@ -1,4 +1,4 @@
-"""Evaluations through the same door as any job: what is asked, run, and read back for scoring."""
+"""Benchmarks as ordinary jobs: what is asked, run, and read back for scoring."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ import yaml
 
 from sfray.config import JobSpec, StorageSpec, parse_job_spec
 from sfray.errors import SpecError
-from sfray.model.checkpoints.checkpoint import checkpoint_identity
-from sfray.model.checkpoints.profiles import is_on_s3, model_profile
+from sfray.model.checkpoints.checkpoint import Checkpoint
+from sfray.model.checkpoints.find import Place, find_checkpoint, place_of
 from sfray.pipeline.actors import Stages
 from sfray.pipeline.job_stages import job_stages
 from sfray.planning.plan import fingerprint_of, prompt_fingerprints, what_decides
@@ -47,6 +47,7 @@ class Explanation:
         earlier_failures: those that were logged before it, oldest first.
         num_lone_attempts: how often its video ran alone after it had been lost with its worker.
         spec: the resolved job file of the run that logged the row; None where it left none.
+        checkpoint: the model that it names, as it is now.
         versions: the packages of that run.
         prompt_as_sent: the whole prompt; `<image>` stands for the visual tokens.
         decides: what the row's fingerprint is made of.
@@ -58,6 +59,7 @@ class Explanation:
     earlier_failures: list[dict[str, Any]]
     num_lone_attempts: int
     spec: JobSpec | None
+    checkpoint: Checkpoint | None
     versions: dict[str, str] | None
     prompt_as_sent: str | None
     decides: dict[str, Any] | None
@@ -75,7 +77,7 @@ def explain(uri: str, storage: StorageSpec, request_id: str) -> Explanation:
     folder = open_folder(log, storage)
     columns = columns_of(folder).fields
     history = [
-        _told(row)
+        _shown(row)
         for name in (FAILURES, ANSWERS)
         for row in _rows(read_sequence(folder, name, columns), full_id)
     ]
@@ -86,14 +88,13 @@ def explain(uri: str, storage: StorageSpec, request_id: str) -> Explanation:
     spec = (
         None if spec_text is None else _with_model_of_now(parse_job_spec(yaml.safe_load(spec_text)))
     )
-    sent, decides, now = None, None, None
+    checkpoint, sent, decides, now = None, None, None, None
     if spec is not None:
-        template = load_template(
-            spec.template, model_profile(spec.model, spec.storage).chat_format, spec.task
-        )
+        checkpoint = find_checkpoint(spec.model, spec.storage)
+        template = load_template(spec.template, checkpoint.profile.chat_format, spec.task)
         rendered = template.render(row["prompt"], row.get("options") or ())
         sent = f"{rendered.before_image}{IMAGE}{rendered.after_image}"
-        decides = what_decides(spec, template, *checkpoint_identity(spec.model, spec.storage))
+        decides = what_decides(spec, template, *checkpoint.identity)
         now = fingerprint_of(decides)
         now = prompt_fingerprints(spec, now).get(row["prompt_id"], now)
     return Explanation(
@@ -101,6 +102,7 @@ def explain(uri: str, storage: StorageSpec, request_id: str) -> Explanation:
         earlier_failures=history[:-1],
         num_lone_attempts=len(_rows(attempts, full_id)),
         spec=spec,
+        checkpoint=checkpoint,
         versions=None if versions is None else yaml.safe_load(versions),
         prompt_as_sent=sent,
         decides=decides,
@@ -108,56 +110,56 @@ def explain(uri: str, storage: StorageSpec, request_id: str) -> Explanation:
     )
 
 
-def decode_again(told: Explanation) -> DecodedItem:
+def decode_again(explanation: Explanation) -> DecodedItem:
     """Fetches and decodes the row's clip as its run did.
 
     Raises:
         SpecError: the run left no job file.
     """
-    stage = _stages(told).make_decode()
-    return stage(_work_item(told))
+    stage = _stages(explanation).make_decode()
+    return stage(_work_item(explanation))
 
 
-def replay(told: Explanation, decoded: DecodedItem) -> dict[str, tuple[Any, Any]]:
+def replay(explanation: Explanation, decoded: DecodedItem) -> dict[str, tuple[Any, Any]]:
     """Answers the row once more, alone, and tells what differs: (logged, now) by column."""
-    answer = _stages(told).make_answer()
+    answer = _stages(explanation).make_answer()
 
     async def answered() -> Outcome:
         (outcome,) = await answer(decoded)
         return outcome
 
     names = ("run_id", "task", "fingerprint", "model_id", "model_revision")
-    identity: dict[str, Any] = {name: told.row.get(name) for name in names}
-    now = _told(outcome_row(asyncio.run(answered()), RunIdentity(**identity)))
-    pairs = {name: (told.row.get(name), now.get(name)) for name in _REPLAYED}
+    identity: dict[str, Any] = {name: explanation.row.get(name) for name in names}
+    now = _shown(outcome_row(asyncio.run(answered()), RunIdentity(**identity)))
+    pairs = {name: (explanation.row.get(name), now.get(name)) for name in _REPLAYED}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _with_model_of_now(spec: JobSpec) -> JobSpec:
     """A checkpoint on S3 is compared as it is now with the row, as one in a folder is."""
-    if not is_on_s3(spec.model.id):
+    if place_of(spec.model.id) is not Place.S3:
         return spec
     return spec.model_copy(update={"model": spec.model.model_copy(update={"revision": None})})
 
 
-def _stages(told: Explanation) -> Stages:
-    if told.spec is None:
+def _stages(explanation: Explanation) -> Stages:
+    if explanation.spec is None or explanation.checkpoint is None:
         raise SpecError(
-            f"the run {told.row['run_id']} left no job file here, so that its rows can't be "
+            f"the run {explanation.row['run_id']} left no job file here, so that its rows can't be "
             "decoded or answered again"
         )
-    return job_stages(told.spec, model_profile(told.spec.model, told.spec.storage))
+    return job_stages(explanation.spec, explanation.checkpoint.profile)
 
 
-def _work_item(told: Explanation) -> WorkItem:
-    row = told.row
+def _work_item(explanation: Explanation) -> WorkItem:
+    row = explanation.row
     request = Request(
         request_id=row["request_id"],
         prompt_id=row["prompt_id"],
         prompt=row["prompt"],
         options=tuple(row.get("options") or ()),
     )
-    root = None if told.spec is None else told.spec.videos.root
+    root = None if explanation.spec is None else explanation.spec.videos.root
     return WorkItem(
         video_id=row["video_id"],
         video_uri=row["video_uri"],
@@ -190,7 +192,7 @@ def _rows(table: pa.Table, request_id: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _told(row: dict[str, Any]) -> dict[str, Any]:
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
     """A row without empty columns, in the types that a table gives back."""
     plain = {name: list(v) if isinstance(v, tuple) else v for name, v in row.items()}
     return {name: value for name, value in plain.items() if value is not None}

@@ -19,17 +19,19 @@ _THUMBNAIL_PIXELS = 160
 _CAPTION_PIXELS = 14
 
 
-def explanation_as_dict(told: Explanation) -> dict[str, Any]:
+def explanation_as_dict(explanation: Explanation) -> dict[str, Any]:
     """The whole of an explanation in JSON's types."""
-    return asdict(told) | {"spec": told.spec and told.spec.model_dump(mode="json")}
+    return asdict(explanation) | {
+        "spec": explanation.spec and explanation.spec.model_dump(mode="json")
+    }
 
 
-def print_explanation(told: Explanation, console: Console) -> None:
-    state = "failed" if "code" in told.row else "answered"
+def print_explanation(explanation: Explanation, console: Console) -> None:
+    state = "failed" if "code" in explanation.row else "answered"
     sections: dict[str, dict[str, Any] | None] = {
-        f"request, {state}": told.row | {"tried alone": told.num_lone_attempts},
-        "decided by": told.decides,
-        "versions": told.versions,
+        f"request, {state}": explanation.row | {"tried alone": explanation.num_lone_attempts},
+        "decided by": explanation.decides,
+        "versions": explanation.versions,
     }
     for title, values in sections.items():
         if values is None:
@@ -39,15 +41,15 @@ def print_explanation(told: Explanation, console: Console) -> None:
         for name, value in values.items():
             table.add_row(name, Text(_shown(value)))
         console.print(table)
-    for failure in told.earlier_failures:
+    for failure in explanation.earlier_failures:
         where = f"run {failure['run_id']}, attempt {failure['attempts']}"
         console.print(Text(f"before, {where}: {failure['code']}: {failure['message']}"))
-    if told.prompt_as_sent is not None:
+    if explanation.prompt_as_sent is not None:
         console.print("the prompt as sent:")
-        console.print(Text(told.prompt_as_sent))
-    if told.changed_since is not None:
+        console.print(Text(explanation.prompt_as_sent))
+    if explanation.changed_since is not None:
         console.print(
-            f"the same job file gives the fingerprint {told.changed_since} now: "
+            f"the same job file gives the fingerprint {explanation.changed_since} now: "
             "its template or the model's files have changed since"
         )
 

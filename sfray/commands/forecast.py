@@ -37,8 +37,8 @@ def read_prices(path: Path | None, cpu_hour: float | None, gpu_hour: float | Non
     try:
         read = Prices.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        told = " ".join(str(error).split())
-        raise SpecError(f"the file of prices {path} can't be read: {told}") from error
+        reason = " ".join(str(error).split())
+        raise SpecError(f"the file of prices {path} can't be read: {reason}") from error
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         where = ".".join(map(str, problem["loc"]))
@@ -89,14 +89,14 @@ class Forecast:
             ),
         ]
         if capacity.num_gpus:
-            lines.append(("GPU-hours", _told(prediction.gpu_hours)))
+            lines.append(("GPU-hours", _ranged(prediction.gpu_hours)))
         if self.prices:
             cost = prediction.cost(self.prices.cpu_hour, self.prices.gpu_hour)
-            lines.append(("cost", f"{_told(cost)} {self.prices.currency}"))
+            lines.append(("cost", f"{_ranged(cost)} {self.prices.currency}"))
         return lines
 
 
-def _told(amount: Range) -> str:
+def _ranged(amount: Range) -> str:
     return f"{amount.middle:.2f} ({amount.low:.2f} to {amount.high:.2f})"
 
 
@@ -119,10 +119,10 @@ def forecast(
             f"the windows of {outlook.num_uncut} clips are not known yet, so that nothing can be "
             "predicted: start the job, which finds them first"
         )
-    sample = sample_clips(outlook.to_do, num_clips, seed)
-    measured, wanted = measure(outlook.plan, sample, capacity, address)
+    sample = sample_clips(outlook.to_do.requests, num_clips, seed)
+    measured, wanted = measure(outlook.to_do.plan, sample, capacity, address)
     return Forecast(
         measured=measured,
-        prediction=predict(measured, outlook.num_videos_to_do, wanted),
+        prediction=predict(measured, outlook.to_do.num_clips, wanted),
         prices=prices,
     )

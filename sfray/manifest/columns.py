@@ -72,14 +72,14 @@ def explode_prompts(table: pa.Table, name: str, file_name: str) -> pa.Table:
     parents = pc.list_parent_indices(prompts).cast(pa.int64())
     questions = pc.list_flatten(prompts)
     lengths = pc.fill_null(pc.list_value_length(prompts), 0)
-    without = pc.indices_nonzero(pc.equal(lengths, 0)).cast(pa.int64())
-    order = pc.sort_indices(pa.concat_arrays([parents, without]))
-    rows = pa.concat_arrays([parents, without]).take(order)
+    empty = pc.indices_nonzero(pc.equal(lengths, 0)).cast(pa.int64())
+    order = pc.sort_indices(pa.concat_arrays([parents, empty]))
+    rows = pa.concat_arrays([parents, empty]).take(order)
     exploded = table.drop_columns("prompts").take(rows)
     for flat, nested in _NESTED.items():
         if (index := questions.type.get_field_index(nested)) >= 0:
             values = pc.struct_field(questions, index)
-            values = pa.concat_arrays([values, pa.nulls(len(without), values.type)])
+            values = pa.concat_arrays([values, pa.nulls(len(empty), values.type)])
             exploded = exploded.append_column(flat, values.take(order))
     return exploded
 

@@ -50,7 +50,7 @@ class Llava:
             )
             if not language_layers:
                 config.text_config.num_hidden_layers = 0
-            self.model, told = AutoModelForImageTextToText.from_pretrained(
+            self.model, report = AutoModelForImageTextToText.from_pretrained(
                 folder,
                 config=config,
                 dtype=_DTYPES.get(dtype, auto),
@@ -63,7 +63,7 @@ class Llava:
         except (OSError, ValueError, RuntimeError) as error:
             first = str(error).strip().splitlines()[0]
             raise CheckpointError(f"the model in {folder} doesn't load: {first}") from error
-        if missing := sorted(told["missing_keys"]):  # transformers makes them up
+        if missing := sorted(report["missing_keys"]):  # transformers makes them up
             raise CheckpointError(
                 f"the weights in {folder} lack {len(missing)} tensors of the model that its "
                 f"config.json describes, {missing[0]} first"

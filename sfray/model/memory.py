@@ -80,9 +80,9 @@ class MemoryNeed:
     def fitting(self, num_bytes: float) -> InFlight | None:
         """As much as fits into a replica's bytes; None if not even one request does."""
         usable = num_bytes * _USABLE - _CONTEXT_BYTES
-        most = InFlight()
-        for num_videos in range(most.num_videos, 0, -1):
-            for num_requests in range(most.num_requests, num_videos - 1, -1):
+        bounds = InFlight()
+        for num_videos in range(bounds.num_videos, 0, -1):
+            for num_requests in range(bounds.num_requests, num_videos - 1, -1):
                 if self.total(InFlight(num_requests, num_videos)) <= usable:
                     return InFlight(num_requests, num_videos)
         return None

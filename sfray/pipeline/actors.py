@@ -56,7 +56,7 @@ class Stages:
 
 
 @ray.remote(num_cpus=0)
-class Board:
+class FaultBoard:
     """Where a stage leaves word of what stops the run: Ray Data passes on a traceback only."""
 
     def __init__(self) -> None:

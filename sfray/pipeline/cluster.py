@@ -18,6 +18,7 @@ from ray.exceptions import AuthenticationError
 from sfray.config import ResourcesSpec
 from sfray.errors import ClusterError
 from sfray.pipeline.ray_internals import draining_nodes, last_ray_address
+from sfray.process import environment
 
 # Set by Ray on every node that KubeRay or `ray up` makes.
 NODE_GROUP_LABEL = "ray.io/node-group"
@@ -80,9 +81,9 @@ def _connect(address: str | None) -> None:
     elif address is not None and not _listens(address):
         raise ClusterError(f"no Ray cluster at {address!r}: nobody listens there")
     # Ray's native log repeats on the terminal what its files hold.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    level = os.environ.get("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
-        with own_sigterm():
+        with own_sigterm(), environment(RAY_BACKEND_LOG_LEVEL=level):
             # Of a Ray that is started here: the dashboard takes 0.9 GB and opens a port, and its
             # address is told to nobody.
             ray.init(

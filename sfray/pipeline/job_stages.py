@@ -7,15 +7,14 @@ from functools import partial
 from sfray.config import JobSpec
 from sfray.model.presets import ModelProfile, resolve_sampling_and_pooling
 from sfray.pipeline.actors import AnswerStage, Stages
-from sfray.stages.decode_video import DecodeVideo
+from sfray.stages.decode_video import DecodeConfig, DecodeVideo
 from sfray.stages.find_windows import FindWindows
 
 
 def job_stages(spec: JobSpec, profile: ModelProfile) -> Stages:
     """The stages of a job on its model."""
     num_frames, _ = resolve_sampling_and_pooling(spec, profile)
-    decode = partial(
-        DecodeVideo,
+    config = DecodeConfig(
         videos=spec.videos,
         storage=spec.storage,
         decode=spec.decode,
@@ -33,7 +32,9 @@ def job_stages(spec: JobSpec, profile: ModelProfile) -> Stages:
             windows=windows,
         )
     return Stages(
-        make_decode=decode, make_answer=partial(_answer_prompts, spec), make_find_windows=find
+        make_decode=partial(DecodeVideo, config),
+        make_answer=partial(_answer_prompts, spec),
+        make_find_windows=find,
     )
 
 

@@ -16,19 +16,11 @@ import ray
 
 from sfray.config import ResourcesSpec
 from sfray.errors import SpecError
-from sfray.model.checkpoints.checkpoint import check_checkpoint, pinned
 from sfray.model.memory import ITEMS_IN_FLIGHT
 from sfray.pipeline.actors import AnswerStage, DecodeStage, Stages
-from sfray.pipeline.cluster import (
-    ClusterShare,
-    NodeSize,
-    cluster_share,
-    connected,
-    share_of,
-)
-from sfray.pipeline.gpu_share import with_gpu_share
-from sfray.pipeline.job_stages import job_stages
-from sfray.planning.plan import JobPlan
+from sfray.pipeline.cluster import ClusterShare, NodeSize, connected, share_of
+from sfray.pipeline.placement import place_job
+from sfray.planning.plan import JobPlan, pinned
 from sfray.planning.prediction import Capacity, ClipTimes, Measured, shares_of_time
 from sfray.planning.work_items import clip_starts, work_item_blocks
 from sfray.records import DecodedItem, WorkItem, work_item_from_row
@@ -66,25 +58,23 @@ def measure(
     """
     if not requests.num_rows:
         raise SpecError("nothing is left to do, so there is nothing to measure")
-    spec = plan.spec.model_copy(update={"model": pinned(plan.spec.model, plan.spec.storage)})
+    plan = pinned(plan)
     if stages is None:
-        check_checkpoint(spec)
+        plan.checkpoint.check()
     blocks = work_item_blocks(requests, plan.requests.passthrough, 1, attempt=1)
     items = [work_item_from_row(block.to_pylist()[0]) for block in blocks]
     began = time.monotonic()
     with connected(address):
-        if stages is None:
-            spec = with_gpu_share(spec, plan.profile)
-            stages = job_stages(spec, plan.profile)
-        share = cluster_share(spec.resources)
-        wanted = _capacity(spec.resources, capacity)
+        placed = place_job(plan, stages)
+        share = placed.first
+        wanted = _capacity(placed.resources, capacity)
         if (wanted.num_gpus > 0) != (share.model_gpus > 0):
             where = "a GPU" if share.model_gpus else "CPUs"
             raise SpecError(
                 f"--gpus {wanted.num_gpus}: this cluster runs the model on {where}, and what is "
                 "measured there says nothing of the other"
             )
-        return _measure(items, stages, share, began), wanted
+        return _measure(items, placed.stages, share, began), wanted
 
 
 def _capacity(resources: ResourcesSpec, wanted: tuple[int | None, int | None]) -> Capacity:
@@ -123,9 +113,11 @@ def _measure(items: list[WorkItem], stages: Stages, share: ClusterShare, began: 
             ],
             strict=True,
         )
-        told = ray.get(list(times))
+        times_of_items = ray.get(list(times))
         warming = time.monotonic()
-        answerable = [one for one, (_, _, code) in zip(decoded, told, strict=True) if code is None]
+        answerable = [
+            one for one, (_, _, code) in zip(decoded, times_of_items, strict=True) if code is None
+        ]
         ray.get([replica.answer.remote(one) for one in answerable[:1]])
         startup_seconds = ready - began + time.monotonic() - warming
         spans = ray.get([replica.answer.remote(one) for one in decoded])
@@ -141,12 +133,12 @@ def _measure(items: list[WorkItem], stages: Stages, share: ClusterShare, began: 
                 replica_seconds=seconds,
             )
             for item, (fetch, decode, _), seconds in zip(
-                items, told, shares_of_time(spans), strict=True
+                items, times_of_items, shares_of_time(spans), strict=True
             )
         ),
         replica_cores=0 if share.model_gpus else int(share.model_threads or share.model_cpus),
         startup_seconds=startup_seconds,
-        failures_by_code=dict(Counter(code for _, _, code in told if code is not None)),
+        failures_by_code=dict(Counter(code for _, _, code in times_of_items if code is not None)),
     )
 
 

@@ -42,8 +42,8 @@ class RunMetrics:
 
 
 def _ray_metric(metric: Metric) -> Any:
-    told = {"description": metric.meaning, "tag_keys": (*RUN_LABELS, *metric.labels)}
+    options = {"description": metric.meaning, "tag_keys": (*RUN_LABELS, *metric.labels)}
     if metric.kind == "histogram":
-        return ray_metrics.Histogram(metric.name, boundaries=list(metric.buckets), **told)
+        return ray_metrics.Histogram(metric.name, boundaries=list(metric.buckets), **options)
     kind = ray_metrics.Counter if metric.kind == "counter" else ray_metrics.Gauge
-    return kind(metric.name, **told)
+    return kind(metric.name, **options)

@@ -1,4 +1,4 @@
-"""The stages on Ray Data."""
+"""The stages on Ray Data, which streams blocks between actor pools with backpressure."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from sfray.errors import RunError
 from sfray.model.memory import ITEMS_IN_FLIGHT
 from sfray.pipeline.actors import (
     AnswerActor,
-    Board,
     DecodeActor,
+    FaultBoard,
     Stages,
     WindowsActor,
     WindowsStage,
@@ -75,7 +75,7 @@ class StageStream:
         self._actors: weakref.WeakSet[ray.actor.ActorHandle] = weakref.WeakSet()
         # Beside the driver: a worker node may go at any time.
         here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-        self._board = Board.options(label_selector=here).remote()  # type: ignore[attr-defined]
+        self._board = FaultBoard.options(label_selector=here).remote()  # type: ignore[attr-defined]
         self._lost = LostBlocks()
         self._lost.listen()
         context = self._context()
@@ -180,8 +180,8 @@ def answering(
     """Decodes and answers: work items in, tables of `outcomes_schema` out."""
 
     def chain(blocks: Iterable[pa.Table], board: ray.actor.ActorHandle) -> ray.data.Dataset:
-        told = (run, log_format())
-        decoding = (stages.make_decode, board, decoded_items_schema(passthrough), *told)
+        run_arguments = (run, log_format())
+        decoding = (stages.make_decode, board, decoded_items_schema(passthrough), *run_arguments)
         decoded = _by_decode_workers(blocks, DecodeActor, decoding, share)
         return decoded.map_batches(
             type(ANSWER_STAGE, (AnswerActor,), {}),
@@ -193,7 +193,12 @@ def answering(
                 max_concurrent_calls_per_actor=ITEMS_IN_FLIGHT,
                 max_tasks_in_flight_per_actor=ITEMS_IN_FLIGHT,
             ),
-            fn_constructor_args=(stages.make_answer, board, outcomes_schema(passthrough), *told),
+            fn_constructor_args=(
+                stages.make_answer,
+                board,
+                outcomes_schema(passthrough),
+                *run_arguments,
+            ),
             num_cpus=share.model_cpus,
             num_gpus=share.model_gpus,
             runtime_env={"env_vars": share.model_env} if share.model_env else None,

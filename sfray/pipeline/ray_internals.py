@@ -9,6 +9,7 @@ import logging
 import uuid
 import weakref
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -27,6 +28,7 @@ from ray.data._internal.planner.planner import Planner
 from ray.data._internal.stats import DatasetStats
 from ray.data.block import BlockMetadataWithSchema
 
+from sfray.process import quieted
 from sfray.redaction import redact_text
 from sfray.telemetry.stage_load import StageState
 
@@ -215,17 +217,18 @@ class LostBlocks(logging.Handler):
     def __init__(self) -> None:
         super().__init__(level=logging.ERROR)
         self.num_lost = 0
-        self._num_told = 0
+        self._num_seen = 0
+        self._undo = ExitStack()
 
     def listen(self) -> None:
         ray_data_logger = logging.getLogger("ray.data")
-        for handler in ray_data_logger.handlers:
-            if isinstance(handler, PlainRayHandler):
-                handler.setLevel(logging.CRITICAL)
+        plain = [one for one in ray_data_logger.handlers if isinstance(one, PlainRayHandler)]
+        self._undo.enter_context(quieted(plain, logging.CRITICAL))
         ray_data_logger.addHandler(self)
+        self._undo.callback(ray_data_logger.removeHandler, self)
 
     def leave(self) -> None:
-        logging.getLogger("ray.data").removeHandler(self)
+        self._undo.close()
 
     def emit(self, record: logging.LogRecord) -> None:
         if "Ignoring this exception" in record.getMessage():
@@ -239,7 +242,7 @@ class LostBlocks(logging.Handler):
 
     def take_news(self) -> bool:
         """Whether blocks were lost since the last call."""
-        news, self._num_told = self.num_lost > self._num_told, self.num_lost
+        news, self._num_seen = self.num_lost > self._num_seen, self.num_lost
         return news
 
 

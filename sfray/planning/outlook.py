@@ -1,4 +1,4 @@
-"""What `sfray plan` tells of a job before it runs."""
+"""The dry run of a job: what `sfray plan` shows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rich.table import Table
 from sfray.config import JobSpec
 from sfray.model.memory import GIB, InFlight, memory_need
 from sfray.planning.plan import JobPlan, make_plan, prompt_tokenizer
-from sfray.planning.windows import clips_of, uncut_requests, with_windows
-from sfray.planning.work_items import clip_starts, without
+from sfray.planning.to_do import ToDo, what_is_to_do
+from sfray.planning.windows import clips_of
 from sfray.results.partitioning import check_output
 from sfray.results.read import read_progress
 from sfray.results.run_files import run_windows
@@ -29,52 +29,43 @@ _PROMPTS_MEASURED = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """What a job would do now; `to_do` are its requests, those of a clip together.
+    """What a job would do now.
 
-    `num_prompt_tokens` is the longest of the measured prompts, text only; None where the model's
-    tokenizer isn't on this machine. `num_uncut` are clips to do whose windows no run has found yet;
-    None where clips stay whole. `columns` are those that the output has or would begin with.
+    Attributes:
+        num_uncut: clips to do whose windows no run has found yet; None where clips stay whole.
+        problems: by code, how many rows of the manifest can't be asked, and an example.
+        num_prompt_tokens: of the longest of the measured prompts, text only; None where the
+            model's tokenizer isn't on this machine.
+        columns: those that the output has or would begin with.
     """
 
-    plan: JobPlan
-    num_rows: int
-    num_collapsed: int
-    num_videos: int
-    num_requests: int
-    num_answered: int
-    num_failed_for_good: int
-    to_do: pa.Table
-    num_videos_to_do: int
+    to_do: ToDo
     num_uncut: int | None
     problems: dict[str, tuple[int, str]]
-    num_frames: int
-    num_visual_tokens: int
     num_prompt_tokens: int | None
-    max_positions: int
     columns: OutputColumns
-
-    @property
-    def num_to_do(self) -> int:
-        """Requests without an answer that can be tried."""
-        return self.to_do.num_rows
 
     def print_to(self, console: Console) -> None:
         """The outlook as a table, problems of the manifest last."""
-        spec = self.plan.spec
+        to_do, plan = self.to_do, self.to_do.plan
+        spec, planned = plan.spec, plan.requests
         table = Table(title=f"{spec.name}: {spec.task} with {spec.model.id}", show_header=False)
-        table.add_row("manifest rows", f"{self.num_rows} ({self.num_collapsed} collapsed as equal)")
-        table.add_row("videos", str(self.num_videos))
-        table.add_row("requests", str(self.num_requests))
-        table.add_row("answered already", str(self.num_answered))
-        table.add_row("failed for good", str(self.num_failed_for_good))
-        table.add_row("to do", f"{self.num_to_do} requests on {self.num_videos_to_do} videos")
+        collapsed = f"{planned.num_collapsed} collapsed as equal"
+        table.add_row("manifest rows", f"{planned.num_rows} ({collapsed})")
+        num_videos = pc.count_distinct(planned.table["video_id"]).as_py()
+        table.add_row("videos", str(num_videos))
+        table.add_row("requests", str(plan.num_requests))
+        table.add_row("answered already", str(to_do.num_answered))
+        table.add_row("failed for good", str(to_do.num_failed_for_good))
+        num_requests = to_do.requests.num_rows
+        table.add_row("to do", f"{num_requests} requests on {to_do.num_clips} videos")
         if self.num_uncut is not None:
             table.add_row("clips without windows", self._uncut())
         table.add_row("tokens a request", self._tokens())
         table.add_row("memory a replica", self._memory())
         for size in _GPU_SIZES:
             table.add_row(f"on a GPU of {size} GiB", self._fitting(size))
-        table.add_row("fingerprint", " ".join(self.plan.fingerprints))
+        table.add_row("fingerprint", " ".join(plan.fingerprints))
         table.add_row("output", spec.output.log_uri)
         if (older := self.columns.older_than_now) is not None:
             table.add_row("columns", older)
@@ -90,30 +81,34 @@ class Outlook:
         return f"{self.num_uncut}, each counted as one window until a run has found its windows"
 
     def _memory(self) -> str:
-        need = memory_need(self.plan.spec, self.plan.profile)
+        need = memory_need(self.to_do.plan.spec, self.to_do.plan.profile)
         one = need.total(InFlight(1, 1))
         return f"{need.weights / GIB:.1f} GiB weights, {one / GIB:.1f} GiB with one request"
 
     def _fitting(self, size: int) -> str:
-        need = memory_need(self.plan.spec, self.plan.profile)
+        need = memory_need(self.to_do.plan.spec, self.to_do.plan.profile)
         num_replicas = need.replicas_on(size * GIB)
-        most = need.fitting(size * GIB / num_replicas) if num_replicas else None
-        if most is None:
+        fitting = need.fitting(size * GIB / num_replicas) if num_replicas else None
+        if fitting is None:
             return "too small"
         return (
-            f"replicas: {num_replicas}, each up to {most.num_requests} requests of "
-            f"{most.num_videos} videos at once"
+            f"replicas: {num_replicas}, each up to {fitting.num_requests} requests of "
+            f"{fitting.num_videos} videos at once"
         )
 
     def _tokens(self) -> str:
-        answer = self.plan.spec.generation.max_new_tokens
-        visual = f"{self.num_visual_tokens} visual ({self.num_frames} frames)"
+        plan = self.to_do.plan
+        answer, num_positions = (
+            plan.spec.generation.max_new_tokens,
+            plan.profile.max_position_embeddings,
+        )
+        visual = f"{plan.num_visual_tokens} visual ({plan.spec.sampling.num_frames} frames)"
         if self.num_prompt_tokens is None:
-            return f"{visual} + the prompt + up to {answer}, of {self.max_positions}"
-        total = self.num_visual_tokens + self.num_prompt_tokens + answer
+            return f"{visual} + the prompt + up to {answer}, of {num_positions}"
+        total = plan.num_visual_tokens + self.num_prompt_tokens + answer
         return (
             f"{visual} + up to {self.num_prompt_tokens} prompt + up to {answer} answer = {total} "
-            f"of {self.max_positions}"
+            f"of {num_positions}"
         )
 
 
@@ -122,38 +117,16 @@ def outlook(spec: JobSpec, limit: int | None = None) -> Outlook:
     plan = make_plan(spec, limit)
     output, storage = plan.spec.output, plan.spec.storage
     check_output(open_folder(output.uri, storage), output.part)
-    progress = read_progress(output.log_uri, storage)
-    failures = progress.latest_failures
-    for_good = failures.filter(pc.invert(failures["transient"]))["request_id"]
-    num_uncut = None
-    if (how := plan.spec.sampling.windows) is not None:
-        windows = run_windows(open_folder(output.log_uri, storage))
-        uncut = without(without(uncut_requests(plan, windows), progress.answered_ids), for_good)
-        num_uncut = clips_of(uncut, how).num_rows
-        plan = with_windows(plan, windows, limit)
-    requests = plan.requests
-    ids = requests.table["request_id"]
-    answered = pc.is_in(ids, value_set=progress.answered_ids)
-    failed = pc.and_not(pc.is_in(ids, value_set=for_good), answered)
-    to_do = requests.table.filter(pc.invert(pc.or_(answered, failed)))
+    how = plan.spec.sampling.windows
+    windows = None if how is None else run_windows(open_folder(output.log_uri, storage))
+    to_do = what_is_to_do(plan, read_progress(output.log_uri, storage), windows, limit=limit)
+    columns = read_columns(open_folder(output.uri, storage))
     return Outlook(
-        plan=plan,
-        num_rows=requests.num_rows,
-        num_collapsed=requests.num_collapsed,
-        num_videos=pc.count_distinct(requests.table["video_id"]).as_py(),
-        num_requests=plan.num_requests,
-        num_answered=pc.sum(answered).as_py() or 0,
-        num_failed_for_good=pc.sum(failed).as_py() or 0,
         to_do=to_do,
-        num_videos_to_do=len(clip_starts(to_do)),
-        num_uncut=num_uncut,
-        problems=_problems(requests.failures),
-        num_frames=plan.spec.sampling.num_frames or plan.profile.num_frames,
-        num_visual_tokens=plan.num_visual_tokens,
-        num_prompt_tokens=_longest_prompt(plan),
-        max_positions=plan.profile.max_position_embeddings,
-        columns=read_columns(open_folder(output.uri, storage))
-        or OutputColumns.of_today(requests.passthrough),
+        num_uncut=None if how is None else clips_of(to_do.uncut, how).num_rows,
+        problems=_problems(to_do.plan.requests.failures),
+        num_prompt_tokens=_longest_prompt(to_do.plan),
+        columns=columns or OutputColumns.of_today(plan.requests.passthrough),
     )
 
 
@@ -176,9 +149,9 @@ def _longest_prompt(plan: JobPlan) -> int | None:
         return None
     lengths = pc.utf8_length(table["prompt"])
     longest = table.take(pc.sort_indices(lengths, sort_keys=[("", "descending")]))
-    most = 0
+    num_tokens = 0
     for row in longest.select(["prompt", "options"]).slice(0, _PROMPTS_MEASURED).to_pylist():
         rendered = plan.template.render(row["prompt"], row["options"] or ())
         before, after = tokenizer.encode(rendered)
-        most = max(most, len(before) + len(after))
-    return most
+        num_tokens = max(num_tokens, len(before) + len(after))
+    return num_tokens

@@ -17,12 +17,12 @@ import pyarrow as pa
 
 from sfray.config import JobSpec, PromptSpec
 from sfray.errors import CheckpointError, SpecError
-from sfray.model.checkpoints.checkpoint import check_context, checkpoint_identity, small_files
-from sfray.model.checkpoints.profiles import is_on_s3, model_profile
+from sfray.model.checkpoints.checkpoint import Checkpoint
+from sfray.model.checkpoints.find import Place, find_checkpoint, place_of
 from sfray.model.presets import PRESETS, ModelProfile, resolve_sampling_and_pooling
 from sfray.model.prompt_tokens import PromptTokenizer
 from sfray.planning.planned_requests import PlannedRequests, plan_requests, row_failure
-from sfray.planning.prompt_length import too_long
+from sfray.planning.prompt_length import check_context, too_long
 from sfray.prompts.templates import Template, load_template
 from sfray.records import RunIdentity
 
@@ -40,10 +40,15 @@ class JobPlan:
     """
 
     spec: JobSpec
-    profile: ModelProfile
+    checkpoint: Checkpoint
     template: Template
     run: RunIdentity
     requests: PlannedRequests
+
+    @property
+    def profile(self) -> ModelProfile:
+        """The model's sizes."""
+        return self.checkpoint.profile
 
     @property
     def num_requests(self) -> int:
@@ -61,17 +66,21 @@ class JobPlan:
         return _num_visual_tokens(self.spec, self.profile)
 
 
-def make_plan(spec: JobSpec, limit: int | None = None) -> JobPlan:
+def make_plan(spec: JobSpec, limit: int | None = None, *, pin: bool = False) -> JobPlan:
     """Resolves a job and reads its manifest.
 
     Args:
         limit: keep the first so many requests only, in the order of work.
+        pin: fetch the model's small files where need be, and name its revision in the spec.
 
     Raises:
         SpecError, ManifestError, StorageError, CheckpointError: one sentence each.
     """
-    spec, profile, template = resolve(spec)
-    model_id, revision = checkpoint_identity(spec.model, spec.storage)
+    checkpoint = find_checkpoint(spec.model, spec.storage)
+    if pin:
+        checkpoint = checkpoint.pinned()
+    spec, template = resolve(spec, checkpoint)
+    model_id, revision = checkpoint.identity
     fingerprint = fingerprint_of(what_decides(spec, template, model_id, revision))
     run = RunIdentity(
         run_id=_new_run_id(),
@@ -84,22 +93,29 @@ def make_plan(spec: JobSpec, limit: int | None = None) -> JobPlan:
     requests = plan_requests(spec, run)
     if limit is not None:
         requests = requests.first(limit)
-    plan = JobPlan(spec=spec, profile=profile, template=template, run=run, requests=requests)
+    plan = JobPlan(spec=spec, checkpoint=checkpoint, template=template, run=run, requests=requests)
     return _without_long_prompts(plan)
 
 
-def resolve(spec: JobSpec) -> tuple[JobSpec, ModelProfile, Template]:
-    """The spec with its model's values, the model's profile and the template: needs no data.
+def pinned(plan: JobPlan) -> JobPlan:
+    """The plan with its model's revision resolved, as `make_plan` does with `pin`."""
+    checkpoint = plan.checkpoint.pinned()
+    spec = plan.spec.model_copy(update={"model": checkpoint.model})
+    return replace(plan, spec=spec, checkpoint=checkpoint)
+
+
+def resolve(spec: JobSpec, checkpoint: Checkpoint) -> tuple[JobSpec, Template]:
+    """The spec with its model's values, and the template: needs no data.
 
     Raises:
         SpecError, CheckpointError: one sentence each; the latter also where frames and answer
             leave no room for a prompt.
     """
     _refuse_what_is_not_there(spec)
-    profile = model_profile(spec.model, spec.storage)
+    profile = checkpoint.profile
     check_context(profile, _num_visual_tokens(spec, profile) + spec.generation.max_new_tokens)
     template = load_template(spec.template, profile.chat_format, spec.task)
-    return resolved_spec(spec, profile), profile, template
+    return resolved_spec(spec, checkpoint), template
 
 
 def _num_visual_tokens(spec: JobSpec, profile: ModelProfile) -> int:
@@ -115,7 +131,8 @@ def _refuse_what_is_not_there(spec: JobSpec) -> None:
             f"model over several GPUs, and it is {spec.model.engine!r}"
         )
     model = spec.model
-    if model.revision is not None and not (model.id in PRESETS or is_on_s3(model.id)):
+    has_revisions = model.id in PRESETS or place_of(model.id) is Place.S3
+    if model.revision is not None and not has_revisions:
         raise SpecError(
             f"model.revision is {model.revision!r}, but a folder such as model.id {model.id!r} has "
             "no revisions: leave it out, or name a model of the hub"
@@ -149,17 +166,18 @@ def _without_long_prompts(plan: JobPlan) -> JobPlan:
 def prompt_tokenizer(plan: JobPlan) -> PromptTokenizer | None:
     """The model's tokenizer, or None where it isn't on this machine."""
     try:
-        folder = small_files(plan.spec.model, plan.spec.storage)
+        folder = plan.checkpoint.small_files()
         return None if folder is None else PromptTokenizer.from_folder(folder)
     except CheckpointError:
         return None
 
 
-def resolved_spec(spec: JobSpec, profile: ModelProfile) -> JobSpec:
-    """The spec with the model preset's frame count and pooling in place of None."""
-    num_frames, pooling = resolve_sampling_and_pooling(spec, profile)
+def resolved_spec(spec: JobSpec, checkpoint: Checkpoint) -> JobSpec:
+    """The spec with the checkpoint's revision, and its frame count and pooling in place of None."""
+    num_frames, pooling = resolve_sampling_and_pooling(spec, checkpoint.profile)
     return spec.model_copy(
         update={
+            "model": checkpoint.model,
             "sampling": spec.sampling.model_copy(update={"num_frames": num_frames}),
             "pooling": spec.pooling.model_copy(
                 update={

@@ -1,4 +1,4 @@
-"""From manifest rows to requests: prompts, identities, duplicates, order.
+"""From manifest rows to requests: prompts, ids, deduplication, order.
 
 Everything here works on Arrow tables, so that a million rows stay a few hundred megabytes.
 """
@@ -132,11 +132,11 @@ def _split_invalid(
         invalid = pc.or_(invalid, mask)
     rejected = []
     if pc.any(invalid).as_py():
-        told: set[int] = set()
+        counted: set[int] = set()
         for mask, why in problems:
             for index in pc.indices_nonzero(mask).to_pylist():
-                if index not in told:
-                    told.add(index)
+                if index not in counted:
+                    counted.add(index)
                     rejected.append((batch.slice(index, 1).to_pylist()[0], why))
     return batch.filter(pc.invert(invalid)), rejected
 

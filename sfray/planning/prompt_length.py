@@ -8,9 +8,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sfray.errors import CheckpointError
 from sfray.model.presets import ModelProfile
 from sfray.model.prompt_tokens import PromptTokenizer
 from sfray.prompts.templates import Template
+
+
+def check_context(profile: ModelProfile, num_tokens: int) -> None:
+    """Checks that a request's visual tokens and its answer's have room in the model's context.
+
+    Raises:
+        CheckpointError: they have not.
+    """
+    if num_tokens >= profile.max_position_embeddings:
+        raise CheckpointError(
+            f"a request needs {num_tokens} tokens for its frames and its answer, but the model "
+            f"has room for {profile.max_position_embeddings}: lower sampling.num_frames, "
+            "pooling.num_slow_frames or generation.max_new_tokens"
+        )
 
 
 def too_long(

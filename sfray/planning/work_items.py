@@ -1,4 +1,4 @@
-"""From requests to work items: one row a clip, its requests nested, cut into blocks."""
+"""From requests to work items: joins by id, one row a clip with its requests, cut into blocks."""
 
 from __future__ import annotations
 
@@ -59,20 +59,20 @@ def clip_starts(requests: pa.Table) -> np.ndarray:
     return np.flatnonzero(changed)
 
 
-def ids_of(table: pa.Table) -> set[str]:
+def request_ids(table: pa.Table) -> set[str]:
     """The `request_id`s of a table."""
     return set(table["request_id"].to_pylist())
 
 
-def only(table: pa.Table, ids: set[str]) -> pa.Table:
-    """The rows of some requests."""
+def semi_join(table: pa.Table, ids: set[str]) -> pa.Table:
+    """The rows of the requests with these ids."""
     kept = pc.is_in(table["request_id"], value_set=pa.array(list(ids), pa.string()))
     # A new job keeps the planned table as it is, the largest thing that the driver holds.
     return table if pc.all(kept).as_py() else table.filter(kept)
 
 
-def without(table: pa.Table, ids: pa.ChunkedArray | pa.Array | None) -> pa.Table:
-    """The rows of all other requests."""
+def anti_join(table: pa.Table, ids: pa.ChunkedArray | pa.Array | None) -> pa.Table:
+    """The rows of all requests but those with these ids; None stands for no ids."""
     if ids is None:
         return table
     gone = pc.is_in(table["request_id"], value_set=ids)

@@ -1,4 +1,4 @@
-"""An output copied into few large parts: the current state only, verified against its source."""
+"""Compaction: an output's current state copied into few large parts, checked against its source."""
 
 from __future__ import annotations
 

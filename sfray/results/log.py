@@ -1,7 +1,9 @@
-"""The results log: what was asked, answered and failed, written by one writer at a time.
+"""The results log, append-only: what was asked, answered and failed, by one writer at a time.
 
 `answers/` and `failures/` are sequences of Parquet parts, whole or absent, exact at any moment.
-What is in the log is done; there is no other ledger. Everything else of a run is under `_sfray/`.
+What is in the log is done; there is no other ledger or checkpoint to resume from, and a request is
+logged once however often it is delivered (deduplicated by its id). A writer that was replaced is
+fenced off: its next part's number is taken. Everything else of a run is under `_sfray/`.
 """
 
 from __future__ import annotations
@@ -41,7 +43,12 @@ CALL_SECONDS = 1.0
 
 
 class ResultsLog:
-    """The one writer of an output. Use `open`, as a context manager."""
+    """The one writer of an output. Use `open`, as a context manager.
+
+    Attributes:
+        columns: those of the output.
+        before: what it held when it was opened.
+    """
 
     def __init__(
         self,
@@ -66,11 +73,11 @@ class ResultsLog:
         self._answers.fence()
         self._failures.fence()
         self._attempts.fence()
-        self._before: Progress = progress_of(folder)
-        self._num_rows = self._before.num_rows
+        self.before: Progress = progress_of(folder)
+        self._num_rows = self.before.num_rows
         self._answered_now: list[pa.ChunkedArray] = []
         # Bytes in place of text: a third less memory for a million ids.
-        before = self._before.answered_ids.to_pylist()
+        before = self.before.answered_ids.to_pylist()
         self._logged = {request_id.encode() for request_id in before}
         self._waiting: list[pa.Table] = []
         self._waiting_since = 0.0
@@ -146,21 +153,13 @@ class ResultsLog:
 
     def answered_ids(self) -> pa.ChunkedArray:
         """The requests that have an answer, of this run and all before."""
-        chunks = [c for ids in (self._before.answered_ids, *self._answered_now) for c in ids.chunks]
+        chunks = [c for ids in (self.before.answered_ids, *self._answered_now) for c in ids.chunks]
         return pa.chunked_array(chunks, pa.string())
-
-    def latest_failures(self) -> pa.Table:
-        """`request_id, code, transient, attempts` of what had failed when the log was opened."""
-        return self._before.latest_failures
-
-    def lone_attempts(self) -> pa.Table:
-        """`request_id, attempts`: how often `log_attempt` was called for it before this run."""
-        return self._before.lone_attempts
 
     @property
     def num_lost_before(self) -> int:
         """Outcomes that the last writer had taken in, but not written when it was lost."""
-        return max(0, self._lease.num_rows_before - self._before.num_rows)
+        return max(0, self._lease.num_rows_before - self.before.num_rows)
 
     def append(self, outcomes: pa.Table) -> None:
         """Takes outcomes; they are on disk after the next flush, which may be now.

@@ -1,4 +1,4 @@
-"""How an output is split into logs, fixed by its first run.
+"""Partitions of an output: one log, or one for each shard of the job, fixed by the first run.
 
 An output is one log, or has one in a folder of its own for each partition of the job. A request
 that was answered under one way of splitting would be answered again under another, so that

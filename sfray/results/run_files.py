@@ -65,5 +65,5 @@ def run_ends(folder: Folder) -> Iterator[tuple[str, dict[str, tuple[int, str]]]]
     for run_id in folder.list_folders(RUNS):
         body = folder.read(f"{RUNS}{run_id}/end.json")
         if body is not None:
-            told = json.loads(body)
-            yield run_id, {n: (end["parts"], end["last_sha256"]) for n, end in told.items()}
+            ends = json.loads(body)
+            yield run_id, {n: (end["parts"], end["last_sha256"]) for n, end in ends.items()}

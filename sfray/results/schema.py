@@ -185,8 +185,8 @@ def read_columns(folder: Folder) -> OutputColumns | None:
         SchemaError: it is of a format that this version doesn't know.
         StorageError: what says so is damaged.
     """
-    if (told := folder.read(_FORMAT_KEY)) is not None:
-        _check_known(_number(folder, told), folder)
+    if (body := folder.read(_FORMAT_KEY)) is not None:
+        _check_known(_number(folder, body), folder)
     body = folder.read(_COLUMNS_KEY)
     if body is None:
         return None
@@ -216,9 +216,9 @@ def _check_known(number: int, folder: Folder) -> None:
         )
 
 
-def _number(folder: Folder, told: bytes) -> int:
+def _number(folder: Folder, body: bytes) -> int:
     try:
-        number = json.loads(told)["format"]
+        number = json.loads(body)["format"]
     except (ValueError, KeyError, TypeError):
         number = None
     if type(number) is not int or number < 1:

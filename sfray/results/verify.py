@@ -1,4 +1,4 @@
-"""Reads an output back and proves that nothing of it is lost, doubled or damaged."""
+"""Integrity check: reads an output back and proves that nothing is lost, doubled or damaged."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def verify(
     if manifest_ids is not None:
         done = pa.chunked_array([c for log in logs for c in log.done.chunks], pa.string())
         missing = _without(manifest_ids, done)
-        problems.append(_told(missing, "requests of the manifest have no outcome yet"))
+        problems.append(_listed(missing, "requests of the manifest have no outcome yet"))
     return VerifyReport(
         num_requested=sum(log.num_requested for log in logs),
         num_answered=sum(log.num_answered for log in logs),
@@ -109,7 +109,7 @@ def _compare_partitions(
         yield f"{number - len(folders)} of the {number} partitions of {root.uri} have not run"
     ids = pa.chunked_array([c for log in logs for c in log.done.chunks], pa.string())
     twice = _repeated(pa.table({"request_id": ids}), ["request_id"])
-    yield _told(twice, "requests are in more than one partition")
+    yield _listed(twice, "requests are in more than one partition")
 
 
 def _check_log(folder: Folder, columns: OutputColumns) -> _CheckedLog:
@@ -230,19 +230,19 @@ def _compare_ids(
     done: pa.ChunkedArray,
 ) -> list[str]:
     problems = [
-        _told(_repeated(answers, ["request_id"]), "requests are answered more than once"),
-        _told(
+        _listed(_repeated(answers, ["request_id"]), "requests are answered more than once"),
+        _listed(
             _repeated(failures, ["request_id", "run_id"]),
             "requests have more than one failure of one run",
         ),
     ]
     problems.append(
-        _told(_without(requested, done), "requests have neither an answer nor a failure")
+        _listed(_without(requested, done), "requests have neither an answer nor a failure")
     )
     # What fails in the manifest was never a request.
     of_manifest = failures.filter(pc.equal(failures["stage"], "manifest"))["request_id"]
     unasked = _without(_without(done.unique(), requested), of_manifest)
-    problems.append(_told(unasked, "outcomes are of requests that no run was asked for"))
+    problems.append(_listed(unasked, "outcomes are of requests that no run was asked for"))
     return [problem for problem in problems if problem]
 
 
@@ -255,7 +255,7 @@ def _without(ids: pa.Array | pa.ChunkedArray, others: pa.Array | pa.ChunkedArray
     return ids.filter(pc.invert(pc.is_in(ids, value_set=others)))
 
 
-def _told(ids: pa.Array | pa.ChunkedArray, what: str) -> str:
+def _listed(ids: pa.Array | pa.ChunkedArray, what: str) -> str:
     if not len(ids):
         return ""
     examples = ", ".join(ids.slice(0, _NUM_EXAMPLES).to_pylist())

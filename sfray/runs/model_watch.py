@@ -1,4 +1,4 @@
-"""Notices a model that fails on nearly everything: going on would write failures only."""
+"""A circuit breaker: ends a run whose model fails on nearly everything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work goes through the stages until each request has come out: in bulk twice, then alone."""
+"""Retries of what is lost with a worker: all requests in bulk twice, then video by video."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from sfray.errors import TooManyErrorsError
 from sfray.pipeline.cluster import ClusterShare
 from sfray.pipeline.ray_data import EndOfStream, StageStream
-from sfray.planning.work_items import clip_starts, ids_of, only, work_item_blocks
+from sfray.planning.work_items import clip_starts, request_ids, semi_join, work_item_blocks
 from sfray.results.log import CALL_SECONDS, ResultsLog
 from sfray.runs.stop_signal import StopSignal
 
@@ -28,16 +28,16 @@ _LONE_ATTEMPTS = 2
 MakeStream: TypeAlias = Callable[[Iterable[pa.Table], ClusterShare], StageStream]
 
 
-class Taker(Protocol):
+class Sink(Protocol):
     """What is done with what comes out."""
 
     def take(self, outcomes: pa.Table) -> None:
         """Takes rows with a `request_id` that no row had before."""
 
-    def wait(self) -> None:
+    def tick(self) -> None:
         """Is called every second or more often."""
 
-    def pause(self) -> None:
+    def round_ended(self) -> None:
         """Is called when a round has ended or is given up."""
 
     def lost(self, requests: pa.Table) -> pa.Table:
@@ -64,17 +64,17 @@ class Rounds:
         passthrough: pa.Schema,
         lone_attempts: pa.Table,
         log: ResultsLog,
-        taker: Taker,
+        sink: Sink,
         stop: StopSignal,
     ) -> None:
         self._requests = requests
         self._passthrough = passthrough
         self._log = log
-        self._taker = taker
+        self._sink = sink
         self._stop = stop
-        self.open_ids = ids_of(requests)
+        self.open_ids = request_ids(requests)
         self.num_recomputed = 0
-        lone = only(lone_attempts, self.open_ids)
+        lone = semi_join(lone_attempts, self.open_ids)
         self._lone_attempts: dict[str, int] = dict(
             zip(lone["request_id"].to_pylist(), lone["attempts"].to_pylist(), strict=True)
         )
@@ -91,7 +91,7 @@ class Rounds:
             TooManyErrorsError: so much is lost that no single video is to blame.
         """
         for attempt in (1, 2):
-            bulk = only(self._requests, self.open_ids - self._lone_attempts.keys())
+            bulk = semi_join(self._requests, self.open_ids - self._lone_attempts.keys())
             if bulk.num_rows:
                 self._round(bulk, attempt, stream, find_share)
             if not self.open_ids or self._stop.number is not None:
@@ -105,7 +105,7 @@ class Rounds:
         rows = sorted(row for request_id, row in first.items() if request_id in self.open_ids)
         fresh = outcomes.take(pa.array(rows, pa.int64()))
         self.num_recomputed += outcomes.num_rows - fresh.num_rows
-        self._taker.take(fresh)
+        self._sink.take(fresh)
         self.open_ids.difference_update(ids)
 
     def _round(
@@ -133,16 +133,16 @@ class Rounds:
                 if outcomes is not None and outcomes.num_rows:
                     self.take(outcomes)
                 self._log.maybe_flush()
-                self._taker.wait()
+                self._sink.tick()
             # First of all: actors may take long to end, and whoever asked to stop may not wait.
             self._log.flush()
         finally:
             running.close()
-            self._taker.pause()
+            self._sink.round_ended()
 
     def _lost_alone(self, stream: MakeStream, find_share: Callable[[], ClusterShare]) -> None:
         """Each video that was lost twice runs alone, its attempt logged before."""
-        lost = only(self._requests, self.open_ids)
+        lost = semi_join(self._requests, self.open_ids)
         if lost.num_rows > max(_MIN_ALONE, _MAX_ALONE_SHARE * self._requests.num_rows):
             raise TooManyErrorsError(
                 f"{lost.num_rows} of {self._requests.num_rows} requests were lost twice with their "
@@ -156,5 +156,5 @@ class Rounds:
                 self._round(requests, 3, stream, find_share)
                 if self._stop.number is not None:
                     return
-            if (still := only(requests, self.open_ids)).num_rows:
-                self.take(self._taker.lost(still))
+            if (still := semi_join(requests, self.open_ids)).num_rows:
+                self.take(self._sink.lost(still))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop cleanly."""
+"""Graceful shutdown on Ctrl-C and SIGTERM."""
 
 from __future__ import annotations
 

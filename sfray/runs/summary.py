@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,6 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from sfray.planning.to_do import ToDo
+from sfray.planning.work_items import anti_join
+from sfray.results.log import ResultsLog
+from sfray.runs.outcome_sink import OutcomeSink
+from sfray.runs.stop_signal import StopSignal
 from sfray.telemetry.progress import clock
 
 
@@ -107,3 +113,58 @@ class RunSummary:
                 f"limits.max_failure_ratio is {self.max_failure_ratio:.1%}"
             )
         return "finished: every request is an answer or a failure with a code"
+
+
+def summarize(
+    to_do: ToDo,
+    log: ResultsLog,
+    sink: OutcomeSink,
+    stop: StopSignal,
+    *,
+    num_unfinished: int,
+    num_recomputed: int,
+    seconds: float,
+) -> RunSummary:
+    """How a run ended, all of it flushed.
+
+    Args:
+        num_recomputed: outcomes that came again in this run.
+    """
+    plan, counters, load = to_do.plan, sink.counters, sink.load
+    table, num_requests = plan.requests.table, plan.num_requests
+    num_answered = table.num_rows - anti_join(table, log.answered_ids()).num_rows
+    num_failed = num_requests - num_answered - num_unfinished
+    failure_ratio = num_failed / num_requests if num_requests else 0.0
+    max_failure_ratio = plan.spec.limits.max_failure_ratio
+    too_many = failure_ratio > max_failure_ratio
+    exit_code = stop.exit_code if stop.number else (3 if too_many else 0)
+    return RunSummary(
+        run_id=plan.run.run_id,
+        job=plan.spec.name,
+        output=plan.spec.output.log_uri,
+        fingerprints=plan.fingerprints,
+        num_requests=num_requests,
+        num_videos=counters.num_videos,
+        num_done_before=to_do.num_done_before,
+        num_answers=counters.num_answers,
+        num_failures=counters.num_failures,
+        num_unfinished=num_unfinished,
+        num_recomputed=log.num_lost_before + num_recomputed,
+        failures_by_code=dict(counters.failures_by_code),
+        failure_ratio=failure_ratio,
+        max_failure_ratio=max_failure_ratio,
+        seconds=seconds,
+        seconds_to_first=counters.seconds_to_first,
+        fetch_seconds=counters.fetch_seconds,
+        decode_seconds=counters.decode_seconds,
+        model_busy_seconds=load.model_busy_seconds,
+        requests_per_second=counters.requests_per_second,
+        num_generated_tokens=counters.num_generated_tokens,
+        num_visual_tokens=counters.num_visual_tokens,
+        bytes_fetched=counters.bytes_fetched,
+        worker_busy_share=load.worker_busy_share,
+        stall_share=load.stall_share,
+        bottleneck=sink.bottleneck(),
+        stopped_by=signal.Signals(stop.number).name if stop.number else None,
+        exit_code=exit_code,
+    )

@@ -276,26 +276,27 @@ class _Judging:
 
     def _note_lost(self, error: Exception) -> None:
         self._lost_in_a_row += 1
-        told = self._told(error)
-        logger.warning("the judge did not answer: %s", told)
+        reason = self._reason(error)
+        logger.warning("the judge did not answer: %s", reason)
         status = error.status_code if isinstance(error, openai.APIStatusError) else None
         refused = status is not None and not _is_passing(error)
         if status in _REFUSES_ALL or (refused and self._lost_in_a_row >= _MAX_REFUSED_IN_A_ROW):
             raise JudgeError(
-                f"the judge's endpoint refuses requests for model {self._spec.model!r} with {told}"
+                f"the judge's endpoint refuses requests for model {self._spec.model!r} with "
+                f"{reason}"
             ) from error
         if self._lost_in_a_row >= _MAX_LOST_IN_A_ROW:
             raise JudgeError(
                 f"the judge did not answer {self._lost_in_a_row} requests in a row, retries "
-                f"included; the last fault was {told}"
+                f"included; the last fault was {reason}"
             ) from error
 
-    def _told(self, error: Exception) -> str:
+    def _reason(self, error: Exception) -> str:
         if not isinstance(error, openai.APIStatusError):
             return type(error).__name__
         said = error.body.get("message") if isinstance(error.body, dict) else None
-        told = f"status {error.status_code}" + (f" ({said})" if said else "")
-        return told.replace(self._spec.api_key, "***")
+        reason = f"status {error.status_code}" + (f" ({said})" if said else "")
+        return reason.replace(self._spec.api_key, "***")
 
     async def _wait_for_turn(self) -> None:
         """Waits out a pause, and spaces requests evenly where their rate is limited."""

@@ -1,4 +1,4 @@
-"""The model stage: from the frames of a clip to an answer for each of its requests."""
+"""The model stage (inference): from the frames of a clip to an answer for each of its requests."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from torch import Tensor
 
 from sfray.config import JobSpec
 from sfray.errors import RequestError
-from sfray.model.checkpoints.checkpoint import checkpoint_folder
-from sfray.model.checkpoints.profiles import model_profile
+from sfray.model.checkpoints.find import find_checkpoint
 from sfray.model.engines.interface import Completion, Suffix, first_line
 from sfray.model.engines.loading import load_engine
 from sfray.model.presets import resolve_sampling_and_pooling
@@ -35,10 +34,11 @@ class AnswerPrompts:
 
     def __init__(self, spec: JobSpec) -> None:
         self._spec = spec
-        self._profile = model_profile(spec.model, spec.storage)
+        checkpoint = find_checkpoint(spec.model, spec.storage)
+        self._profile = checkpoint.profile
         _, self._pooling = resolve_sampling_and_pooling(spec, self._profile)
         self._template = load_template(spec.template, self._profile.chat_format, spec.task)
-        folder = checkpoint_folder(spec.model, spec.storage)
+        folder = checkpoint.whole()
         self._tokenizer = PromptTokenizer.from_folder(folder)
         self._llava, self._engine = load_engine(folder, spec, self._profile)
 

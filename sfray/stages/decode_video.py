@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,32 +16,36 @@ from sfray.stages.read_video import Meter, read_video
 from sfray.video.sandbox.parent import Sandbox
 
 
-class DecodeVideo:
-    """Takes work items to decoded items; knows one file at a time and is not thread-safe.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeConfig:
+    """What the decode stage goes by.
 
-    Args:
+    Attributes:
         videos: where files may come from.
         storage: how object stores are reached.
         decode: the reader and the limits of the process that decodes.
-        seek: `exact` or `keyframe`.
+        seek: how frames are reached.
         num_frames: how many frames are sampled of a clip.
         image_size: the side of the square that frames are resized to, in pixels.
     """
 
-    def __init__(
-        self,
-        videos: VideosSpec,
-        storage: StorageSpec,
-        decode: DecodeSpec,
-        seek: str,
-        num_frames: int,
-        image_size: int,
-    ) -> None:
-        self._fetcher = Fetcher(videos, storage)
-        self._sandbox = Sandbox(decode, num_frames, image_size)
-        self._seek = seek
+    videos: VideosSpec = field(default_factory=VideosSpec)
+    storage: StorageSpec = field(default_factory=StorageSpec)
+    decode: DecodeSpec = field(default_factory=DecodeSpec)
+    seek: Literal["exact", "keyframe"] = "exact"
+    num_frames: int
+    image_size: int
+
+
+class DecodeVideo:
+    """Takes work items to decoded items; knows one file at a time and is not thread-safe."""
+
+    def __init__(self, config: DecodeConfig) -> None:
+        self._fetcher = Fetcher(config.videos, config.storage)
+        self._sandbox = Sandbox(config.decode, config.num_frames, config.image_size)
+        self._seek = config.seek
         # decord can't read by range.
-        self._whole = decode.reader == "decord"
+        self._whole = config.decode.reader == "decord"
 
     def __call__(self, item: WorkItem) -> DecodedItem:
         """The item with its frames, or with the failure that stands in their place.
@@ -80,22 +85,22 @@ class DecodeVideo:
         self._fetcher.close()
 
     def _read(self, item: WorkItem, file: FetchedFile) -> DecodedVideo:
-        told, frames_THWC = self._sandbox.read_clip(
+        reply, frames_THWC = self._sandbox.read_clip(
             file,
             start_seconds=item.start_seconds,
             end_seconds=item.end_seconds,
             seek=self._seek,
         )
-        return _decoded_video(told, frames_THWC)
+        return _decoded_video(reply, frames_THWC)
 
 
-def _decoded_video(told: dict[str, Any], frames_THWC: np.ndarray) -> DecodedVideo:
+def _decoded_video(reply: dict[str, Any], frames_THWC: np.ndarray) -> DecodedVideo:
     return DecodedVideo(
         frames_THWC=frames_THWC,
-        frame_indices=np.array(told["frame_indices"], dtype=np.int64),
-        pts_seconds=np.array(told["pts_seconds"], dtype=np.float64),
-        facts=VideoFacts(**told["facts"]),
-        reader=told["reader"],
-        reader_reason=told["reader_reason"],
-        num_substituted_frames=told["num_substituted_frames"],
+        frame_indices=np.array(reply["frame_indices"], dtype=np.int64),
+        pts_seconds=np.array(reply["pts_seconds"], dtype=np.float64),
+        facts=VideoFacts(**reply["facts"]),
+        reader=reply["reader"],
+        reader_reason=reply["reader_reason"],
+        num_substituted_frames=reply["num_substituted_frames"],
     )

@@ -1,4 +1,4 @@
-"""A folder of write-once objects, the ground of the results log; which kind serves a URI."""
+"""A folder of write-once objects, put if absent: the ground of the results log."""
 
 from __future__ import annotations
 

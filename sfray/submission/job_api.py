@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import re
 import secrets
 import shlex
@@ -31,6 +30,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 
 import sfray
 from sfray.errors import ClusterError, SpecError
+from sfray.process import environment, quieted
 from sfray.redaction import redact, redact_text
 from sfray.submission.shipment import JOB_FILE, Shipment
 
@@ -83,10 +83,7 @@ class JobServer:
                 "such as http://head:8265"
             )
         # Ray takes this variable before an address that it is given.
-        os.environ["RAY_API_SERVER_ADDRESS"] = address
-        for handler in logging.getLogger("ray").handlers:
-            handler.setLevel(logging.ERROR)  # else it tells of every upload and connection
-        with self._faults():
+        with self._faults(), environment(RAY_API_SERVER_ADDRESS=address):
             self._client = JobSubmissionClient(address)
 
     def submit(self, shipment: Shipment, *, limit: int | None, ship: bool, pip: bool) -> str:
@@ -185,7 +182,9 @@ class JobServer:
     def _faults(self) -> Iterator[None]:
         """Turns what Ray's client raises into one sentence."""
         try:
-            yield
+            # It would tell of every upload and connection.
+            with quieted(logging.getLogger("ray").handlers, logging.ERROR):
+                yield
         except AuthenticationError as error:
             raise ClusterError(self._refusal(str(error))) from error
         except (ConnectionError, requests.RequestException) as error:

@@ -17,8 +17,7 @@ import yaml
 from sfray.config import JobSpec
 from sfray.errors import ManifestError, SpecError
 from sfray.manifest.files import find_files
-from sfray.model.checkpoints.profiles import is_on_s3
-from sfray.model.presets import DEMO, PRESETS
+from sfray.model.checkpoints.find import Place, find_checkpoint, place_of
 from sfray.planning.plan import resolve
 from sfray.prompts.templates import is_built_in
 from sfray.redaction import redact
@@ -82,10 +81,13 @@ def pack(spec: JobSpec, *, shared_paths: bool) -> Shipment:
 
 def _check(spec: JobSpec) -> None:
     """All of a plan that needs no data; only the cluster may see a model's folder or bucket."""
-    model_id = spec.model.id
-    if is_on_s3(model_id) or (Path(model_id).is_absolute() and not Path(model_id).exists()):
-        return
-    resolve(spec)
+    path = Path(spec.model.id)
+    match place_of(spec.model.id):
+        case Place.S3:
+            return
+        case Place.FOLDER if path.is_absolute() and not path.exists():
+            return
+    resolve(spec, find_checkpoint(spec.model, spec.storage))
 
 
 def _refuse_secrets(spec: JobSpec) -> None:
@@ -131,7 +133,7 @@ def _absolute(uri: str) -> str:
 
 
 def _is_local_model(spec: JobSpec) -> bool:
-    return spec.model.id not in (DEMO, *PRESETS) and Path(spec.model.id).is_dir()
+    return place_of(spec.model.id) is Place.FOLDER and Path(spec.model.id).is_dir()
 
 
 def _refuse_local_paths(spec: JobSpec) -> None:

@@ -1,1 +1,1 @@
-"""What is told while a run goes on: logs, progress, metrics, bottlenecks."""
+"""Observability of a run: logs, progress, metrics, bottlenecks."""

@@ -1,4 +1,4 @@
-"""Which stage holds the other back, in words, and how many actors would balance them."""
+"""The bottleneck of a run in words, and how many actors would balance the stages."""
 
 from __future__ import annotations
 

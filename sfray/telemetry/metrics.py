@@ -1,4 +1,4 @@
-"""What sfray tells Prometheus: the metrics as data, and their values from a run's own counts.
+"""Metrics for Prometheus: each declared as data, and their values from a run's own counts.
 
 The driver exports them, since it sees each outcome once: counters agree with the results log.
 Dashboards are made from the same definitions (`tools/make_dashboard.py`).

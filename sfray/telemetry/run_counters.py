@@ -1,4 +1,4 @@
-"""What a run has done so far."""
+"""Counters of a run."""
 
 from __future__ import annotations
 

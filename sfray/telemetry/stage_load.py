@@ -1,4 +1,4 @@
-"""What the stages were doing while a run went on, integrated over time."""
+"""Utilization of the two stages: busy, stalled and idle time, integrated over a run."""
 
 from __future__ import annotations
 

@@ -59,19 +59,19 @@ def orientation_of(display_matrix: bytes | None) -> Orientation:
     if not scale_x or not scale_y:
         return UPRIGHT
     clockwise = round(math.degrees(math.atan2(b / scale_y, a / scale_x)))
-    told = -clockwise
+    degrees = -clockwise
     match clockwise % 360:
         case 90:
-            return Orientation(told, _transpose if c > 0 else _clockwise, True)
+            return Orientation(degrees, _transpose if c > 0 else _clockwise, True)
         case 270:
-            return Orientation(told, _transverse if c < 0 else _counterclockwise, True)
+            return Orientation(degrees, _transverse if c < 0 else _counterclockwise, True)
         case 180:
             flip_x, flip_y = a < 0, d < 0
         case 0:
             flip_x, flip_y = False, d < 0
         case _:
-            return Orientation(told, None, False)
-    return Orientation(told, _flips(flip_x, flip_y), False)
+            return Orientation(degrees, None, False)
+    return Orientation(degrees, _flips(flip_x, flip_y), False)
 
 
 def _flips(flip_x: bool, flip_y: bool) -> Turn | None:

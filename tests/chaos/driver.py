@@ -17,8 +17,9 @@ import pyarrow as pa
 from sfray.config import JobSpec, parse_job_spec
 from sfray.errors import RunError
 from sfray.pipeline.actors import DecodeStage
+from sfray.pipeline.job_stages import job_stages
 from sfray.planning.plan import make_plan
-from sfray.runs.run import job_stages, run_job
+from sfray.runs.run import run_job
 from sfray.storage import s3_folder, s3_lease
 from tests.chaos.stages import noting_stages
 from tests.integration.fake_stages import FakeDecode, Script

@@ -19,6 +19,7 @@ from sfray.config import (
     WindowsSpec,
     parse_job_spec,
 )
+from sfray.model.checkpoints.find import find_checkpoint
 from sfray.planning.plan import fingerprint_of, prompt_fingerprints, resolve, what_decides
 from sfray.planning.windows import clip_ids
 
@@ -34,7 +35,7 @@ JOB: dict[str, Any] = {
 
 def fingerprints(spec: JobSpec) -> list[str]:
     """Those of all prompts of a job."""
-    spec, _, template = resolve(spec)
+    spec, template = resolve(spec, find_checkpoint(spec.model, spec.storage))
     job = fingerprint_of(what_decides(spec, template, "model", None))
     return list(prompt_fingerprints(spec, job).values())
 

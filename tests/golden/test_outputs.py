@@ -97,7 +97,7 @@ def test_it_is_complete(golden: Golden) -> None:
 def test_a_run_asks_nothing_again(golden: Golden) -> None:
     before = golden.state()
     for spec in golden.jobs():
-        assert outlook(spec).num_to_do == 0
+        assert outlook(spec).to_do.requests.num_rows == 0
         summary = run_job(spec)
         assert (summary.num_answers, summary.num_failures, summary.num_unfinished) == (0, 0, 0)
     assert golden.state() == before

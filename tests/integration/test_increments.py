@@ -60,8 +60,11 @@ class Nights:
         done = CliRunner().invoke(app, ["plan", str(self.spec)])
         assert done.exit_code == 0, (done.output, done.exception)
         seen = outlook(load_job_spec(self.spec))
-        assert f"{seen.num_to_do} requests on {seen.num_videos_to_do} videos" in done.output
-        return seen.num_answered, seen.num_to_do
+        assert (
+            f"{seen.to_do.requests.num_rows} requests on {seen.to_do.num_clips} videos"
+            in done.output
+        )
+        return seen.to_do.num_answered, seen.to_do.requests.num_rows
 
     def run(self) -> RunSummary:
         return run_job(load_job_spec(self.spec), stages=self.script.stages())

@@ -42,10 +42,10 @@ def test_each_clip_of_the_sample_has_its_times_and_nothing_is_written(
     spec: JobSpec, tmp_path: Path
 ) -> None:
     seen = outlook(spec)
-    sample = sample_clips(seen.to_do, 8, seed=0)
+    sample = sample_clips(seen.to_do.requests, 8, seed=0)
     videos = list(dict.fromkeys(sample["video_id"].to_pylist()))
     script = Script(folder=tmp_path, seconds=0.2, missing=(videos[0],))
-    measured, capacity = measure(seen.plan, sample, stages=script.stages())
+    measured, capacity = measure(seen.to_do.plan, sample, stages=script.stages())
     assert [clip.video_id for clip in measured.clips] == videos
     assert measured.failures_by_code == {"not_found": 1}
     answered = measured.clips[1:]
@@ -60,10 +60,12 @@ def test_each_clip_of_the_sample_has_its_times_and_nothing_is_written(
 def test_what_was_measured_on_cpus_says_nothing_of_gpus(spec: JobSpec, tmp_path: Path) -> None:
     seen = outlook(spec)
     with pytest.raises(SpecError, match="--gpus 4: this cluster runs the model on CPUs"):
-        measure(seen.plan, seen.to_do, (64, 4), stages=Script(folder=tmp_path).stages())
+        measure(
+            seen.to_do.plan, seen.to_do.requests, (64, 4), stages=Script(folder=tmp_path).stages()
+        )
 
 
 def test_a_job_that_is_done_has_nothing_to_measure(spec: JobSpec) -> None:
     seen = outlook(spec)
     with pytest.raises(SpecError, match="nothing is left to do"):
-        measure(seen.plan, seen.to_do.slice(0, 0))
+        measure(seen.to_do.plan, seen.to_do.requests.slice(0, 0))

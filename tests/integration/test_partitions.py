@@ -106,7 +106,7 @@ def test_two_partitions_at_the_same_time_are_one_output(place: Place) -> None:
 
     again = run(place, "halves", "1/2")
     assert (again.num_answers, again.num_done_before) == (0, again.num_requests)
-    assert outlook(spec_of(place, "0/2")).num_to_do == 0
+    assert outlook(spec_of(place, "0/2")).to_do.requests.num_rows == 0
     for other in ("0/3", None):
         with pytest.raises(SchemaError, match="in 2 partitions"):
             run(place, "halves", other)

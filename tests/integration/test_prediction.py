@@ -45,8 +45,10 @@ def test_a_job_takes_what_a_sample_of_it_predicts(tmp_path: Path) -> None:
     )
     stages = Script(folder=tmp_path, seconds=0.8).stages()
     seen = outlook(spec)
-    measured, capacity = measure(seen.plan, sample_clips(seen.to_do, 8, seed=0), stages=stages)
-    predicted = predict(measured, seen.num_videos_to_do, capacity).seconds
+    measured, capacity = measure(
+        seen.to_do.plan, sample_clips(seen.to_do.requests, 8, seed=0), stages=stages
+    )
+    predicted = predict(measured, seen.to_do.num_clips, capacity).seconds
     summary = run_job(spec, stages=stages)
     assert summary.num_answers == NUM_VIDEOS
     assert predicted.middle == pytest.approx(summary.seconds, rel=0.25)

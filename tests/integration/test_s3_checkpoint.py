@@ -13,8 +13,8 @@ import pytest
 
 from sfray.config import ModelSpec, StorageSpec
 from sfray.errors import CheckpointError
-from sfray.model.checkpoints.checkpoint import checkpoint_folder, checkpoint_identity, pinned
-from sfray.model.checkpoints.profiles import demo_folder, model_profile
+from sfray.model.checkpoints.find import find_checkpoint
+from sfray.model.checkpoints.folder_checkpoint import demo_folder
 from sfray.model.checkpoints.s3_download import download
 from tests.integration.faulty_proxy import Fault, Once, faulty_proxy
 from tests.integration.s3_server import S3Server
@@ -43,6 +43,10 @@ def put(server: S3Server, *, part_bytes: int = 2**30, without: tuple[str, ...] =
     return ModelSpec(id=f"s3://{bucket}/m/demo")
 
 
+def whole_folder(model: ModelSpec, storage: StorageSpec) -> Path:
+    return find_checkpoint(model, storage).whole()
+
+
 def change(server: S3Server, model: ModelSpec, name: str, body: bytes) -> None:
     bucket, _, prefix = model.id.removeprefix("s3://").partition("/")
     server.client().put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=body)
@@ -60,14 +64,15 @@ def test_it_is_what_the_folder_is_and_planning_leaves_the_weights(
 ) -> None:
     model, demo = put(s3_server), ModelSpec(id=str(demo_folder()))
     storage = s3_server.storage
-    _, digest = checkpoint_identity(demo, storage)
-    assert checkpoint_identity(model, storage) == ("demo", digest)
-    assert model_profile(model, storage).num_layers == model_profile(demo, storage).num_layers
+    _, digest = find_checkpoint(demo, storage).identity
+    assert find_checkpoint(model, storage).identity == ("demo", digest)
+    sizes = [find_checkpoint(one, storage).profile.num_layers for one in (model, demo)]
+    assert sizes[0] == sizes[1]
     assert not list(cache.rglob("*.safetensors"))
-    folder = checkpoint_folder(model, storage)
+    folder = find_checkpoint(model, storage).whole()
     assert (folder / WEIGHTS).read_bytes() == (demo_folder() / WEIGHTS).read_bytes()
     assert {path.suffix for path in folder.iterdir()} == {".json", ".safetensors"}
-    assert checkpoint_identity(model, storage) == ("demo", digest)
+    assert find_checkpoint(model, storage).identity == ("demo", digest)
 
 
 def test_replicas_of_a_node_fetch_once(s3_server: S3Server) -> None:
@@ -80,7 +85,7 @@ def test_replicas_of_a_node_fetch_once(s3_server: S3Server) -> None:
                 done.result()
                 for done in [
                     pool.submit(
-                        checkpoint_folder,
+                        whole_folder,
                         model,
                         StorageSpec(endpoint_url=proxy.endpoint_url, region="us-east-1"),
                     )
@@ -99,7 +104,7 @@ def test_it_goes_on_after_cuts(s3_server: S3Server, cache: Path) -> None:
     with faulty_proxy(s3_server.endpoint_url) as proxy:
         storage = StorageSpec(endpoint_url=proxy.endpoint_url, region="us-east-1")
         proxy.choose = Once(Fault.REPLY_CUT, "GET", WEIGHTS)
-        weights = checkpoint_folder(model, storage) / WEIGHTS
+        weights = find_checkpoint(model, storage).whole() / WEIGHTS
         assert [fault for fault, *_ in proxy.happened] == [Fault.REPLY_CUT]
         assert weights.read_bytes() == whole
         # What is there already is gone on with, and found out where it is damaged.
@@ -107,7 +112,7 @@ def test_it_goes_on_after_cuts(s3_server: S3Server, cache: Path) -> None:
             weights.unlink()
             (weights.parent / f".{WEIGHTS}.part").write_bytes(begun)
             proxy.choose = seen = Requests()
-            checkpoint_folder(model, storage)
+            find_checkpoint(model, storage).whole()
             assert weights.read_bytes() == whole
             assert seen["GET", WEIGHTS] == num_requests
     assert not list(cache.rglob("*.part"))
@@ -141,20 +146,20 @@ def test_what_is_damaged_is_not_taken(
     assert not target.exists()
     # It is what S3 says, but no checkpoint.
     with pytest.raises(CheckpointError, match=r"model.safetensors is no whole file"):
-        checkpoint_folder(model, s3_server.storage)
+        find_checkpoint(model, s3_server.storage).whole()
 
 
 def test_once_fetched_it_needs_no_s3(s3_server: S3Server) -> None:
     model = put(s3_server)
     with faulty_proxy(s3_server.endpoint_url) as proxy:
         gone = StorageSpec(endpoint_url=proxy.endpoint_url, region="us-east-1")
-        folder = checkpoint_folder(model, gone)
+        folder = find_checkpoint(model, gone).whole()
         proxy.choose = seen = Requests()
-        assert checkpoint_folder(model, gone) == folder
+        assert find_checkpoint(model, gone).whole() == folder
         assert sum(seen.values()) == 1  # the listing
-        fixed = pinned(model, gone)
-    assert checkpoint_folder(fixed, gone) == folder
-    assert checkpoint_folder(model, gone) == folder
+        fixed = find_checkpoint(model, gone).pinned().model
+    assert find_checkpoint(fixed, gone).whole() == folder
+    assert find_checkpoint(model, gone).whole() == folder
 
 
 def test_the_hub_being_off_leaves_s3_on(
@@ -163,29 +168,30 @@ def test_the_hub_being_off_leaves_s3_on(
     """As in the cluster's image, which sets it."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     model = put(s3_server)
-    assert (checkpoint_folder(model, s3_server.storage) / WEIGHTS).is_file()
+    assert (find_checkpoint(model, s3_server.storage).whole() / WEIGHTS).is_file()
 
 
 def test_a_change_is_another_version(s3_server: S3Server, tmp_path: Path) -> None:
     model, storage = put(s3_server), s3_server.storage
-    before, fixed = checkpoint_identity(model, storage), pinned(model, storage)
-    folder = checkpoint_folder(model, storage)
+    first = find_checkpoint(model, storage)
+    before, fixed = first.identity, first.pinned().model
+    folder = find_checkpoint(model, storage).whole()
     tokenizer = (demo_folder() / "tokenizer.json").read_bytes()
     change(s3_server, model, "tokenizer.json", tokenizer + b" ")
-    assert checkpoint_folder(model, storage) != folder
-    assert checkpoint_identity(model, storage) != before
-    assert checkpoint_folder(fixed, storage) == folder
+    assert find_checkpoint(model, storage).whole() != folder
+    assert find_checkpoint(model, storage).identity != before
+    assert find_checkpoint(fixed, storage).whole() == folder
     shutil.rmtree(folder.parent)
     with pytest.raises(CheckpointError, match=f"not at {fixed.revision}"):
-        checkpoint_folder(fixed, storage)
+        find_checkpoint(fixed, storage).whole()
 
 
 def test_what_is_replaced_while_it_is_read_is_not_mixed(s3_server: S3Server) -> None:
     model, storage = put(s3_server), s3_server.storage
-    fixed = pinned(model, storage)
+    fixed = find_checkpoint(model, storage).pinned().model
     change(s3_server, model, "tokenizer.json", b"{}")
     with pytest.raises(CheckpointError, match=r"tokenizer.json was replaced"):
-        checkpoint_folder(fixed, storage)
+        find_checkpoint(fixed, storage).whole()
 
 
 def test_what_is_wrong_is_one_sentence(
@@ -202,13 +208,13 @@ def test_what_is_wrong_is_one_sentence(
     }
     for model_id, words in wrong.items():
         with pytest.raises(CheckpointError, match=words) as caught:
-            model_profile(ModelSpec(id=model_id), storage)
+            find_checkpoint(ModelSpec(id=model_id), storage).small_files()
         assert "\n" not in str(caught.value)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-key")
     other = StorageSpec(endpoint_url=s3_server.endpoint_url, region="eu-west-1")
     with pytest.raises(CheckpointError, match="can't be read") as caught:
-        model_profile(put(s3_server), other)
+        find_checkpoint(put(s3_server), other).small_files()
     assert "wrong-key" not in str(caught.value)
     monkeypatch.setenv("SFRAY_CACHE", "/proc/nowhere")
     with pytest.raises(CheckpointError, match="/proc/nowhere"):
-        model_profile(put(s3_server), storage)
+        find_checkpoint(put(s3_server), storage).small_files()

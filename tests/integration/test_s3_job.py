@@ -19,8 +19,8 @@ from sfray.demo.questions import CAPTION_PROMPT
 from sfray.demo.videos import write_video
 from sfray.demo.world import make_scene, render
 from sfray.errors import StorageError
-from sfray.model.checkpoints.checkpoint import checkpoint_identity
-from sfray.model.checkpoints.profiles import demo_folder
+from sfray.model.checkpoints.find import find_checkpoint
+from sfray.model.checkpoints.folder_checkpoint import demo_folder
 from sfray.planning.outlook import outlook
 from sfray.prompts.templates import load_template
 from sfray.results.read import current_state
@@ -118,13 +118,13 @@ def test_a_model_on_s3(
             "output": spec.output.model_copy(update={"uri": f"s3://{bucket}/by-small/"}),
         }
     )
-    assert outlook(spec).num_to_do == 3
+    assert outlook(spec).to_do.requests.num_rows == 3
     assert not list(ray_with_cache.rglob("*.safetensors"))
     assert run_job(spec).num_answers == 2
     assert len(list(ray_with_cache.rglob("*.safetensors"))) == 1
     rows = [r for r in current_state(spec.output.uri, spec.storage).to_pylist() if r["text"]]
     assert {r["text"] for r in rows} == {make_scene(seed).caption for seed in SEEDS}
-    digest = checkpoint_identity(ModelSpec(id="demo"), spec.storage)[1]
+    digest = find_checkpoint(ModelSpec(id="demo"), spec.storage).identity[1]
     assert {(r["model_id"], r["model_revision"]) for r in rows} == {("small", digest)}
 
 

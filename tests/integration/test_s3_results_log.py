@@ -46,8 +46,8 @@ def test_runs_and_reruns(s3_server, uri):
         log.log_attempt(outcomes(["c"])["request_id"])
     with open_log(uri, storage, "run-2") as log:
         assert sorted(log.answered_ids().to_pylist()) == ["a", "b"]
-        assert log.latest_failures()["request_id"].to_pylist() == ["c"]
-        assert log.lone_attempts().to_pylist() == [{"request_id": "c", "attempts": 1}]
+        assert log.before.latest_failures["request_id"].to_pylist() == ["c"]
+        assert log.before.lone_attempts.to_pylist() == [{"request_id": "c", "attempts": 1}]
         log.append(outcomes(["a", "c"]))
     table = read_results.read_answers(uri, storage).to_table()
     assert sorted(table["request_id"].to_pylist()) == ["a", "b", "c"]

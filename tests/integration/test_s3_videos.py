@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sfray.config import DecodeSpec, StorageSpec, VideosSpec
+from sfray.config import StorageSpec, VideosSpec
 from sfray.errors import RequestError, StorageError
 from sfray.records import VideoSource, WorkItem
 from sfray.sources import fetch, remote
 from sfray.sources import s3 as s3_file
 from sfray.sources.fetch import Fetcher
-from sfray.stages.decode_video import DecodeVideo
+from sfray.stages.decode_video import DecodeConfig, DecodeVideo
 from tests.integration.faulty_proxy import Fault, Once, Storm, faulty_proxy
 from tests.integration.s3_server import S3Server
 from tests.resources.make_videos import Kind, number_of
@@ -31,6 +31,10 @@ def bucket(s3_server: S3Server) -> str:
     s3_server.client().put_object(Bucket=bucket, Key="a b/v.mp4", Body=VIDEO.read_bytes())
     s3_server.client().put_object(Bucket=bucket, Key="empty.mp4", Body=b"")
     return bucket
+
+
+def stage_on(storage: StorageSpec, num_frames: int = 4, image_size: int = 32) -> DecodeVideo:
+    return DecodeVideo(DecodeConfig(storage=storage, num_frames=num_frames, image_size=image_size))
 
 
 def code_of(fetcher: Fetcher, uri: str) -> str:
@@ -77,7 +81,7 @@ def test_clips_of_a_video_share_its_fetch(s3_server: S3Server, bucket: str) -> N
         f"s3://{bucket}/a b/v.mp4",
         f"s3://{bucket}/other.mp4",
     )
-    stage = DecodeVideo(VideosSpec(), s3_server.storage, DecodeSpec(), "exact", 4, 96)
+    stage = stage_on(s3_server.storage, image_size=96)
     try:
         clips = [
             stage(replace(_item(uri), start_seconds=start, end_seconds=start + 5.0))
@@ -102,7 +106,7 @@ def test_a_long_video_is_read_by_range(
     kind = Kind(name="long", num_frames=200, gop=1, size=(960, 720), options=LOSSLESS)
     path = kind.write(tmp_path)
     s3_server.client().upload_file(str(path), bucket, "long.mp4")
-    stage = DecodeVideo(VideosSpec(), s3_server.storage, DecodeSpec(), "exact", 4, 96)
+    stage = stage_on(s3_server.storage, image_size=96)
     try:
         decoded = stage(_item(f"s3://{bucket}/long.mp4"))
     finally:
@@ -134,7 +138,7 @@ def test_a_video_that_changes_is_read_again(
         return check(self, item, file)
 
     monkeypatch.setattr(DecodeVideo, "_read", change_once)
-    stage = DecodeVideo(VideosSpec(), s3_server.storage, DecodeSpec(), "exact", 4, 32)
+    stage = stage_on(s3_server.storage)
     try:
         decoded = stage(_item(f"s3://{bucket}/{key}"))
     finally:
@@ -165,7 +169,7 @@ def test_a_storm_changes_no_frame(
     s3_server.client().upload_file(str(path), bucket, "storm.mp4")
     with faulty_proxy(s3_server.endpoint_url) as proxy:
         storage = s3_server.storage.model_copy(update={"endpoint_url": proxy.endpoint_url})
-        stage = DecodeVideo(VideosSpec(), storage, DecodeSpec(), "exact", 8, 32)
+        stage = stage_on(storage, num_frames=8)
         try:
             calm = stage(_item(str(path))).video
             proxy.choose = Storm(seed, rate=0.3)

@@ -221,13 +221,13 @@ def test_a_plan_counts_known_windows_and_proofs_know_them(tmp_path: Path) -> Non
     path = tmp_path / "job.yaml"
     path.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
     seen = outlook(spec)
-    assert (seen.num_uncut, seen.num_to_do) == (2, 4)
+    assert (seen.num_uncut, seen.to_do.requests.num_rows) == (2, 4)
     with pytest.raises(SpecError, match="windows of 2 clips are not known"):
         forecast(seen, 1, 0, (None, None), None, None)
     run(spec, FakeWindows(tmp_path), limit=2)
-    assert outlook(spec, limit=2).num_to_do == 0
+    assert outlook(spec, limit=2).to_do.requests.num_rows == 0
     seen = outlook(spec)
-    assert (seen.num_uncut, seen.num_answered, seen.num_to_do) == (1, 2, 6)
+    assert (seen.num_uncut, seen.to_do.num_answered, seen.to_do.requests.num_rows) == (1, 2, 6)
     proof = ["verify", spec.output.uri, "--manifest", str(path)]
     told = CliRunner().invoke(app, proof)
     assert "6 requests of the manifest have no outcome yet" in told.output

@@ -20,12 +20,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfray.config import DecodeSpec, GenerationSpec, StorageSpec, VideosSpec
+from sfray.config import GenerationSpec
 from sfray.model.engines.interface import Suffix
 from sfray.pooling import SlowFastPooling
 from sfray.prompts.templates import RenderedPrompt
 from sfray.records import WorkItem
-from sfray.stages.decode_video import DecodeVideo
+from sfray.stages.decode_video import DecodeConfig, DecodeVideo
 from tests.engines import ENGINES, engine, llava, tokenizer
 
 PARITY = Path(__file__).parent.parent / "resources" / "parity"
@@ -37,14 +37,7 @@ FEATURE_TOLERANCE = 2e-5
 @cache
 def frames(video: str) -> np.ndarray:
     uri = str(PARITY / "videos" / video)
-    stage = DecodeVideo(
-        videos=VideosSpec(),
-        storage=StorageSpec(),
-        decode=DecodeSpec(),
-        seek="exact",
-        num_frames=50,
-        image_size=336,
-    )
+    stage = DecodeVideo(DecodeConfig(num_frames=50, image_size=336))
     item = WorkItem(
         video_id=video,
         video_uri=uri,

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from sfray.cli.app import app
 from sfray.config import JobSpec, load_job_spec
-from sfray.model.checkpoints.profiles import model_profile
+from sfray.model.checkpoints.find import find_checkpoint
 from sfray.model.presets import resolve_sampling_and_pooling
 
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -51,7 +51,7 @@ def test_a_shipped_job_file_plans(path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_frames_and_answer_of_a_shipped_job_file_fit_the_model(path: Path) -> None:
     spec = load_job_spec(path)
-    profile = model_profile(spec.model, spec.storage)
+    profile = find_checkpoint(spec.model, spec.storage).profile
     num_frames, pooling = resolve_sampling_and_pooling(spec, profile)
     num_tokens = pooling.num_visual_tokens(num_frames, profile.patch_grid)
     assert num_tokens + spec.generation.max_new_tokens < profile.max_position_embeddings

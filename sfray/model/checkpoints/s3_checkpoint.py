@@ -16,11 +16,12 @@ import logging
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from sfray.config import ModelSpec, StorageSpec
 from sfray.errors import CheckpointError, RequestError
+from sfray.model.checkpoints.checkpoint import Checkpoint
 from sfray.model.checkpoints.s3_download import download
-from sfray.model.checkpoints.weight_files import WEIGHTS, WeightFile, local_weights
+from sfray.model.checkpoints.weight_files import (
+    WEIGHTS,
+    WeightFile,
+    local_weights,
+    weights_digest,
+)
+from sfray.model.profile import ModelProfile, read_profile
 from sfray.sources.remote import plain_etag
 from sfray.sources.s3 import S3File, s3_client
 from sfray.storage.faults import storage_faults
@@ -49,15 +57,15 @@ class _Object:
     etag: str
 
 
-class S3Checkpoint:
+class S3Checkpoint(Checkpoint):
     """One version of a checkpoint: what lay under its prefix when it was listed."""
 
     def __init__(
-        self, uri: str, storage: StorageSpec, place: Path, objects: tuple[_Object, ...]
+        self, model: ModelSpec, storage: StorageSpec, place: Path, objects: tuple[_Object, ...]
     ) -> None:
-        self.uri = uri.rstrip("/")
+        super().__init__(model)
+        self.uri = model.id.rstrip("/")
         self.version = _version(objects)
-        self.names = frozenset(one.name for one in objects)
         self._storage = storage
         self._place = place
         self._objects = objects
@@ -70,18 +78,30 @@ class S3Checkpoint:
             _write(self._place / f"{self.version}.json", listing)
             _write(self._place / "latest", self.version)
 
+    @cached_property
+    def identity(self) -> tuple[str, str | None]:
+        return Path(self.uri).name, weights_digest(self.small_files(), self._weights())
+
+    def pinned(self) -> S3Checkpoint:
+        model = self.model.model_copy(update={"revision": self.version})
+        return S3Checkpoint(model, self._storage, self._place, self._objects)
+
     def small_files(self) -> Path:
-        """The folder with config and tokenizer."""
         return self._fetched(SMALL_FILES)
 
     def whole(self) -> Path:
-        """The folder with all files."""
         folder = self._fetched((*SMALL_FILES, WEIGHTS))
         for file in local_weights(folder):
             file.header()
         return folder
 
-    def weights(self) -> list[WeightFile]:
+    def _own_profile(self) -> ModelProfile:
+        return read_profile(self.small_files())
+
+    def _names(self) -> Collection[str]:
+        return {one.name for one in self._objects}
+
+    def _weights(self) -> list[WeightFile]:
         """The weight files by name: those of this machine, the others on S3, read by range."""
         if not self._missing((WEIGHTS,)):
             return local_weights(self._folder)
@@ -138,7 +158,7 @@ class S3Checkpoint:
         return WeightFile(uri, one.size, read)
 
 
-def find_checkpoint(model: ModelSpec, storage: StorageSpec) -> S3Checkpoint:
+def find_on_s3(model: ModelSpec, storage: StorageSpec) -> S3Checkpoint:
     """The version of a checkpoint that the model's revision names, else what S3 holds now.
 
     S3 is not asked for a version that is known here. Where it can't be reached, it is the version
@@ -150,7 +170,7 @@ def find_checkpoint(model: ModelSpec, storage: StorageSpec) -> S3Checkpoint:
     uri = model.id
     place = _place(uri, storage)
     if model.revision and (known := _remembered(place, model.revision)):
-        return S3Checkpoint(uri, storage, place, known)
+        return S3Checkpoint(model, storage, place, known)
     try:
         with storage_faults(CheckpointError, f"the checkpoint {uri} can't be read"):
             listed = _listed(uri, storage)
@@ -159,8 +179,8 @@ def find_checkpoint(model: ModelSpec, storage: StorageSpec) -> S3Checkpoint:
         if model.revision or latest is None or not _is_unreachable(error.__cause__):
             raise
         logger.warning("%s; the version that was read last is used", error)
-        return S3Checkpoint(uri, storage, place, latest)
-    found = S3Checkpoint(uri, storage, place, listed)
+        return S3Checkpoint(model, storage, place, latest)
+    found = S3Checkpoint(model, storage, place, listed)
     if model.revision not in (None, found.version):
         raise CheckpointError(
             f"the checkpoint {uri} is at version {found.version} now, not at {model.revision}"

@@ -42,9 +42,9 @@ class WeightFile:
             ends = [t["data_offsets"][1] for name, t in tensors.items() if name != "__metadata__"]
         except (ValueError, AttributeError, TypeError, KeyError, IndexError) as error:
             raise CheckpointError(f"{self.name} has no header of the safetensors format") from error
-        if (told := 8 + length + max(ends, default=0)) != self.size:
+        if (expected := 8 + length + max(ends, default=0)) != self.size:
             raise CheckpointError(
-                f"{self.name} has {self.size} bytes, but its header speaks of {told}"
+                f"{self.name} has {self.size} bytes, but its header speaks of {expected}"
             )
         return header
 

@@ -35,9 +35,9 @@ def load_engine(folder: Path, spec: JobSpec, profile: ModelProfile) -> tuple[Lla
     # Only the light engine stretches RoPE by the length of each prompt.
     may_vllm = model.engine == "auto" and torch.cuda.is_available() and not model.rope_scaling
     if not (has_vllm and (model.engine == "vllm" or may_vllm)):
-        most = _held_to_share(spec, profile, num_gpus) if torch.cuda.is_available() else None
+        in_flight = _held_to_share(spec, profile, num_gpus) if torch.cuda.is_available() else None
         llava = Llava(folder, model.dtype, profile.patch_grid)
-        return llava, TransformersEngine(llava, tokenizer, model.rope_scaling, most)
+        return llava, TransformersEngine(llava, tokenizer, model.rope_scaling, in_flight)
     from sfray.model.engines.vllm import VllmEngine
 
     llava = Llava(folder, model.dtype, profile.patch_grid, language_layers=False)

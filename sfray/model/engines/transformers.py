@@ -76,10 +76,10 @@ class TransformersEngine:
         llava: Llava,
         tokenizer: PromptTokenizer,
         rope_scaling: RopeScaling | None = None,
-        most: InFlight | None = None,
+        in_flight: InFlight | None = None,
     ) -> None:
-        most = most or InFlight()
-        self._max_rows, self._max_videos = most.num_requests, most.num_videos
+        in_flight = in_flight or InFlight()
+        self._max_rows, self._max_videos = in_flight.num_requests, in_flight.num_videos
         self._llava = llava
         self._tokenizer = tokenizer
         self._language_model = llava.model.model.language_model

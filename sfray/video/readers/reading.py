@@ -44,17 +44,17 @@ def read_clip(
     )
     choice = choose_reader(reader, has_descriptor=isinstance(source, int))
     if choice.reader == "decord" and isinstance(source, int):
-        told = _read_with_decord(source, opener, request, frames_THWC)
+        clip = _read_with_decord(source, opener, request, frames_THWC)
     else:
-        told = _read_with_pyav(opener, request, frames_THWC)
-    num_damaged, num_frames = told["num_substituted_frames"], len(told["frame_indices"])
+        clip = _read_with_pyav(opener, request, frames_THWC)
+    num_damaged, num_frames = clip["num_substituted_frames"], len(clip["frame_indices"])
     if num_damaged > max_substituted_ratio * num_frames:
         raise RequestError(
             "too_many_substituted",
             f"{num_damaged} of {num_frames} frames are damaged, more than the share of"
             f" {max_substituted_ratio:g} that decode.max_substituted_ratio allows",
         )
-    return told | {"reader": choice.reader, "reader_reason": choice.reason}
+    return clip | {"reader": choice.reader, "reader_reason": choice.reason}
 
 
 def _read_with_pyav(

@@ -19,14 +19,16 @@ from sfray.video.sandbox.confinement import confine, limit_cpu_seconds
 
 def main() -> None:
     """Serves requests until the parent closes the connection."""
-    told: dict[str, int] = json.loads(sys.argv[2])
-    isolated = confine(parent_pid=told["parent_pid"], max_memory_bytes=told["max_memory_bytes"])
+    settings: dict[str, int] = json.loads(sys.argv[2])
+    isolated = confine(
+        parent_pid=settings["parent_pid"], max_memory_bytes=settings["max_memory_bytes"]
+    )
 
     # Imported here, not above: numpy starts threads, and namespaces are left by one thread only.
     from sfray.video.sandbox.channel import Channel, ChannelError
 
-    channel = Channel(socket.socket(fileno=told["socket_fd"]))
-    frames = mmap.mmap(told["frames_fd"], 0)
+    channel = Channel(socket.socket(fileno=settings["socket_fd"]))
+    frames = mmap.mmap(settings["frames_fd"], 0)
     child = _Child(channel, frames)
     child.load()
     try:

@@ -113,7 +113,7 @@ class Sandbox:
         end_seconds: float | None,
     ) -> list[tuple[float, float]]:
         """The windows of a clip, start and end in seconds each; raises as `read_clip`."""
-        told = self._run(
+        reply = self._run(
             source,
             {
                 "act": "windows",
@@ -125,7 +125,7 @@ class Sandbox:
                 },
             },
         )
-        return [(float(start), float(end)) for start, end in told["windows"]]
+        return [(float(start), float(end)) for start, end in reply["windows"]]
 
     def read_clip(
         self,
@@ -152,7 +152,7 @@ class Sandbox:
             "image_size": image_size,
             "seek": seek,
         }
-        told = self._run(
+        reply = self._run(
             source,
             {
                 "act": "read",
@@ -161,11 +161,11 @@ class Sandbox:
                 "max_substituted_ratio": self._decode.max_substituted_ratio,
             },
         )
-        count = len(told["frame_indices"])
+        count = len(reply["frame_indices"])
         if not 0 < count <= num_frames:
             raise RequestError("decode_crashed", f"the decoder's process told of {count} frames")
         frames_THWC = np.frombuffer(self._frames, dtype=np.uint8).reshape(self._shape)
-        return told, frames_THWC[:count].copy()
+        return reply, frames_THWC[:count].copy()
 
     def close(self) -> None:
         """Ends the child; the sandbox is of no use afterwards."""
@@ -243,13 +243,20 @@ class Sandbox:
     def _start(self) -> _Running:
         ours, theirs = socket.socketpair()
         stderr = os.memfd_create("stderr", os.MFD_CLOEXEC)
-        told = {
+        settings = {
             "socket_fd": theirs.fileno(),
             "frames_fd": self._frames_fd,
             "parent_pid": os.getpid(),
             "max_memory_bytes": self._decode.max_memory_bytes,
         }
-        command = [sys.executable, "-I", "-c", _CHILD, json.dumps(_import_path()), json.dumps(told)]
+        command = [
+            sys.executable,
+            "-I",
+            "-c",
+            _CHILD,
+            json.dumps(_import_path()),
+            json.dumps(settings),
+        ]
         environment = {name: os.environ[name] for name in _PASSED_VARIABLES if name in os.environ}
         # One thread each: the processes are what runs in parallel.
         environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -313,10 +320,10 @@ class Sandbox:
         return kind("decode_crashed", f"the decoder's process {_how(status)}")
 
 
-def _range(told: Any) -> tuple[int, int, int]:
+def _range(span: Any) -> tuple[int, int, int]:
     """Offset, length and expected end, as `ByteSource.read` takes them."""
     try:
-        offset, length, end = (int(number) for number in told)
+        offset, length, end = (int(number) for number in span)
         if offset < 0:
             raise ValueError(offset)
     except (TypeError, ValueError, OverflowError) as error:  # JSON knows infinity

@@ -5,7 +5,7 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from sfray.demo.world import make_scene
-from sfray.model.checkpoints.profiles import demo_folder
+from sfray.model.checkpoints.folder_checkpoint import demo_folder
 
 
 def test_the_folder_is_small_and_holds_no_pickles() -> None:

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from sfray.config import GenerationSpec, ModelSpec, StorageSpec
-from sfray.model.checkpoints.profiles import model_profile
+from sfray.config import GenerationSpec
 from sfray.model.engines import transformers as transformers_engine
 from sfray.model.engines.interface import Suffix
 from sfray.model.llava import Llava
+from sfray.model.profile import read_profile
 from sfray.model.prompt_tokens import PromptTokenizer
 from sfray.pooling import SlowFastPooling
 
@@ -30,7 +30,7 @@ from sfray.pooling import SlowFastPooling
 def main() -> None:
     folder = Path(sys.argv[1])
     num_frames, num_requests, num_text, num_new = map(int, sys.argv[2:])
-    sizes = model_profile(ModelSpec(id=str(folder)), StorageSpec())
+    sizes = read_profile(folder)
     llava = Llava(folder, "float32", sizes.patch_grid)
     side = sizes.image_size
     frames_THWC = np.random.default_rng(0).integers(0, 256, (num_frames, side, side, 3), np.uint8)

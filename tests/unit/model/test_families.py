@@ -22,15 +22,14 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from sfray.config import GenerationSpec, ModelSpec, StorageSpec
+from sfray.config import GenerationSpec
 from sfray.errors import CheckpointError
 from sfray.model import profile as profiles
-from sfray.model.checkpoints.profiles import model_profile
 from sfray.model.engines.interface import Completion, Suffix
 from sfray.model.engines.transformers import TransformersEngine
 from sfray.model.llava import Llava
 from sfray.model.presets import PRESETS
-from sfray.model.profile import ModelProfile
+from sfray.model.profile import ModelProfile, read_profile
 from sfray.model.prompt_tokens import PromptTokenizer
 from sfray.model.slowfast import pool_slow_fast
 from sfray.pooling import SlowFastPooling
@@ -72,7 +71,7 @@ def reference_ids(model: PreTrainedModel, prefix_LW: Tensor, suffix: list[int]) 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_features_and_greedy_tokens_are_those_of_transformers(family: str, tmp_path: Path) -> None:
     folder = save_checkpoint(tmp_path / "model", family)
-    profile = model_profile(ModelSpec(id=str(folder)), StorageSpec())
+    profile = read_profile(folder)
     grid = 27 if "onevision" in family else 24
     assert profile.patch_grid == (grid, grid)
     size = profile.image_size
@@ -132,7 +131,7 @@ def edited(folder: Path, text: dict[str, Any] | None = None, **changes: Any) -> 
     config = json.loads(path.read_text())
     config["text_config"] |= text or {}
     path.write_text(json.dumps(config | changes))
-    return model_profile(ModelSpec(id=str(folder)), StorageSpec())
+    return read_profile(folder)
 
 
 def test_what_a_config_leaves_out_is_as_in_its_class() -> None:

@@ -26,10 +26,10 @@ from transformers import (
 )
 
 from benchmarks.random_checkpoints import config_of
-from sfray.config import JobSpec, ModelSpec, StorageSpec, parse_job_spec
-from sfray.model.checkpoints.profiles import model_profile
+from sfray.config import JobSpec, parse_job_spec
 from sfray.model.memory import GIB, InFlight, MemoryNeed, memory_need, need_of, num_parameters
 from sfray.model.presets import PRESETS
+from sfray.model.profile import read_profile
 from sfray.pooling import SlowFastPooling
 from tests.unit.model.tiny_checkpoints import PARITY, VOCABULARY
 
@@ -107,7 +107,7 @@ def test_the_estimate_is_what_torch_allocates(size: str, tmp_path: Path) -> None
     ).stdout
     measured = json.loads(output.splitlines()[-1])
     need = need_of(
-        model_profile(ModelSpec(id=str(tmp_path)), StorageSpec()),
+        read_profile(tmp_path),
         num_frames=num_frames,
         pooling=SlowFastPooling(),
         num_text_tokens=num_text,

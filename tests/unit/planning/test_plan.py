@@ -129,8 +129,12 @@ def test_a_known_hub_model_needs_no_download_to_plan(tmp_path: Path) -> None:
 
 def test_the_outlook_counts_what_is_to_do(tmp_path: Path) -> None:
     seen = outlook(job(tmp_path, ("What?", "Why?", " ")))
-    assert (seen.num_requests, seen.num_to_do, seen.num_answered) == (3, 2, 0)
-    assert seen.num_visual_tokens == 4 * 32 + 8 * 16
+    assert (
+        seen.to_do.plan.num_requests,
+        seen.to_do.requests.num_rows,
+        seen.to_do.num_answered,
+    ) == (3, 2, 0)
+    assert seen.to_do.plan.num_visual_tokens == 4 * 32 + 8 * 16
     assert seen.num_prompt_tokens is not None and 0 < seen.num_prompt_tokens < 100
     assert seen.problems == {"invalid_row": (1, "the row has no question")}
 

@@ -67,7 +67,7 @@ def test_answers_and_failures_are_plain_parquet(tmp_path):
 def test_a_fresh_output_is_empty_and_readable(tmp_path):
     with open_log(tmp_path) as log:
         assert len(log.answered_ids()) == 0
-        assert log.latest_failures().num_rows == 0
+        assert log.before.latest_failures.num_rows == 0
         assert ids(tmp_path / "answers") == []
         assert duckdb.read_parquet(f"{tmp_path}/failures/*.parquet").fetchall() == []
 
@@ -77,7 +77,7 @@ def test_a_rerun_knows_what_is_done(tmp_path):
         log.append(outcomes(["a"], ["b", "c"]))
     with open_log(tmp_path, "run-2") as log:
         assert log.answered_ids().to_pylist() == ["a"]
-        assert log.latest_failures().to_pylist() == [
+        assert log.before.latest_failures.to_pylist() == [
             {"request_id": i, "code": "fetch_failed", "transient": True, "attempts": 1}
             for i in "bc"
         ]
@@ -168,7 +168,7 @@ def test_run_files_and_attempts(tmp_path):
     assert (run / "spec.yaml").read_text() == "name: x\n"
     assert pq.read_table(run / "requests.parquet").to_pylist() == [{"request_id": "a"}]
     with open_log(tmp_path, "run-2") as log:
-        counts = {r["request_id"]: r["attempts"] for r in log.lone_attempts().to_pylist()}
+        counts = {r["request_id"]: r["attempts"] for r in log.before.lone_attempts.to_pylist()}
         assert counts == {"a": 2, "b": 1}
 
 

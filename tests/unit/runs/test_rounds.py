@@ -52,7 +52,7 @@ class Weather:
 
 @dataclass
 class World:
-    """The log, the taker and the stages of a run, none of them real."""
+    """The log, the sink and the stages of a run, none of them real."""
 
     weather: Weather
     asked: Counter[str] = field(default_factory=Counter)
@@ -78,15 +78,15 @@ class World:
     def log_attempt(self, request_ids: pa.ChunkedArray) -> None:
         self.lone += request_ids.to_pylist()
 
-    # As the taker.
+    # As the sink.
 
     def take(self, rows: pa.Table) -> None:
         self.taken += rows["request_id"].to_pylist()
 
-    def wait(self) -> None:
+    def tick(self) -> None:
         pass
 
-    def pause(self) -> None:
+    def round_ended(self) -> None:
         pass
 
     def lost(self, requests: pa.Table) -> pa.Table:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sfray.config import DecodeSpec, StorageSpec, VideosSpec
+from sfray.config import DecodeSpec
 from sfray.errors import RequestError
 from sfray.records import DecodedItem, VideoSource, WorkItem
-from sfray.stages.decode_video import DecodeVideo
+from sfray.stages.decode_video import DecodeConfig, DecodeVideo
 
 PARITY_VIDEOS = Path(__file__).parents[2] / "resources" / "parity" / "videos"
 VIDEO = PARITY_VIDEOS / "v12_336sq_1fps_20f.mp4"
@@ -32,14 +32,7 @@ def item(uri: str | Path, start: float | None = None, end: float | None = None) 
 
 
 def make_stage(**decode: object) -> DecodeVideo:
-    return DecodeVideo(
-        videos=VideosSpec(),
-        storage=StorageSpec(),
-        decode=DecodeSpec(**decode),
-        seek="exact",
-        num_frames=8,
-        image_size=48,
-    )
+    return DecodeVideo(DecodeConfig(decode=DecodeSpec(**decode), num_frames=8, image_size=48))
 
 
 @pytest.fixture(scope="module")

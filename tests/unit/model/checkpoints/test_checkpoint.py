@@ -12,15 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from sfray.config import ModelSpec, StorageSpec, parse_job_spec
 from sfray.errors import CheckpointError
-from sfray.model.checkpoints.checkpoint import (
-    check_checkpoint,
-    checkpoint_folder,
-    checkpoint_identity,
-    pinned,
-    small_files,
-)
-from sfray.model.checkpoints.profiles import demo_folder, model_profile
+from sfray.model.checkpoints.find import find_checkpoint
+from sfray.model.checkpoints.folder_checkpoint import demo_folder
 from sfray.model.llava import Llava
+from sfray.model.profile import read_profile
 from sfray.model.prompt_tokens import PromptTokenizer
 
 STORAGE = StorageSpec()
@@ -46,10 +41,11 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_hub_revision_is_resolved_to_its_commit(hub_cache: Path) -> None:
     model = ModelSpec(id=HUB_ID)
-    assert pinned(model, STORAGE).revision == COMMIT
-    assert pinned(pinned(model, STORAGE), STORAGE) == pinned(model, STORAGE)
-    assert checkpoint_identity(model, STORAGE) == (HUB_ID, COMMIT)
-    folder = small_files(model, STORAGE)
+    pinned = find_checkpoint(model, STORAGE).pinned().model
+    assert pinned.revision == COMMIT
+    assert find_checkpoint(pinned, STORAGE).pinned().model == pinned
+    assert find_checkpoint(model, STORAGE).identity == (HUB_ID, COMMIT)
+    folder = find_checkpoint(model, STORAGE).small_files()
     assert folder is not None
     assert PromptTokenizer.from_folder(folder).decode([]) == ""
 
@@ -62,10 +58,10 @@ def test_without_hub_and_cache_a_run_is_one_sentence(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     model = ModelSpec(id=HUB_ID, revision="main")
-    assert small_files(model, STORAGE) is None
-    assert checkpoint_identity(model, STORAGE) == (HUB_ID, "main")
+    assert find_checkpoint(model, STORAGE).small_files() is None
+    assert find_checkpoint(model, STORAGE).identity == (HUB_ID, "main")
     with pytest.raises(CheckpointError, match="could not be fetched"):
-        pinned(model, STORAGE)
+        find_checkpoint(model, STORAGE).pinned()
 
 
 def copied(folder: Path, **config: Any) -> Path:
@@ -79,16 +75,16 @@ def test_a_folder_is_told_by_what_is_in_it(tmp_path: Path) -> None:
     one = ModelSpec(id=str(copied(tmp_path / "one")))
     again = ModelSpec(id=str(copied(tmp_path / "again")))
     other = ModelSpec(id=str(copied(tmp_path / "other", note="another training")))
-    revisions = [checkpoint_identity(model, STORAGE)[1] for model in (one, again, other)]
+    revisions = [find_checkpoint(model, STORAGE).identity[1] for model in (one, again, other)]
     assert revisions[0] == revisions[1] != revisions[2]
-    assert pinned(one, STORAGE) == one
+    assert find_checkpoint(one, STORAGE).pinned().model == one
 
 
 def test_weights_must_be_safetensors(tmp_path: Path) -> None:
     folder = copied(tmp_path / "model")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match="safetensors"):
-        checkpoint_folder(ModelSpec(id=str(folder)), STORAGE)
+        find_checkpoint(ModelSpec(id=str(folder)), STORAGE).whole()
 
 
 @pytest.mark.parametrize(
@@ -104,7 +100,7 @@ def test_the_chat_format_of_a_folder_is_that_of_its_template(
 ) -> None:
     folder = copied(tmp_path / "model")
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
-    assert model_profile(ModelSpec(id=str(folder)), STORAGE).chat_format == chat_format
+    assert read_profile(folder).chat_format == chat_format
 
 
 def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
@@ -117,13 +113,13 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
             "output": {"uri": "unused"},
         }
     )
-    check_checkpoint(spec)
+    find_checkpoint(spec.model, STORAGE).check()
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     vocabulary = tokenizer["model"]["vocab"]
     vocabulary[next(iter(vocabulary))] = 40_000
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(CheckpointError, match=r"ids up to 40000.*vocabulary has \d+"):
-        check_checkpoint(spec)
+        find_checkpoint(spec.model, STORAGE).check()
 
 
 def test_weights_that_lack_a_tensor_are_refused(tmp_path: Path) -> None:
@@ -133,10 +129,10 @@ def test_weights_that_lack_a_tensor_are_refused(tmp_path: Path) -> None:
     del weights[lost]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=r"lack 1 tensors.*down_proj"):
-        Llava(folder, "float32", model_profile(ModelSpec(id=str(folder)), STORAGE).patch_grid)
+        Llava(folder, "float32", read_profile(folder).patch_grid)
 
 
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
     folder = copied(tmp_path / "model", architectures=["BertModel"])
     with pytest.raises(CheckpointError, match=r"BertModel.*LlavaNextForConditionalGeneration"):
-        model_profile(ModelSpec(id=str(folder)), STORAGE)
+        read_profile(folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sfray.errors import CheckpointError
-from sfray.model.checkpoints.profiles import demo_folder
+from sfray.model.checkpoints.folder_checkpoint import demo_folder
 from sfray.model.checkpoints.weight_files import WeightFile, local_weights, weights_digest
 
 

@@ -118,7 +118,7 @@ def test_calls_may_overlap(engine: Engine) -> None:
 def test_rows_that_end_at_once_leave_their_slots_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    light = TransformersEngine(llava(), tokenizer(), most=InFlight(4, 1))
+    light = TransformersEngine(llava(), tokenizer(), in_flight=InFlight(4, 1))
     num_slots: list[int] = []
     grow = OwnCache._grow
 

@@ -60,7 +60,7 @@ def failing(
     "most", [InFlight(3, 1), InFlight(1, 1), InFlight(5, 2), InFlight(64, 8)], ids=str
 )
 def test_however_few_are_under_way_the_texts_are_the_same(most: InFlight) -> None:
-    engine = TransformersEngine(llava(), tokenizer(), most=most)
+    engine = TransformersEngine(llava(), tokenizer(), in_flight=most)
     assert answers(engine) == answers(TransformersEngine(llava(), tokenizer()))
 
 

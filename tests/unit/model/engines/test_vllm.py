@@ -10,15 +10,15 @@ import psutil
 import pytest
 import torch
 
-from sfray.config import GenerationSpec, ModelSpec, StorageSpec, parse_job_spec
+from sfray.config import GenerationSpec, parse_job_spec
 from sfray.errors import CheckpointError, EngineLostError, RequestError
-from sfray.model.checkpoints.profiles import model_profile
 from sfray.model.engines.interface import Completion, Suffix
 from sfray.model.engines.loading import load_engine
+from sfray.model.profile import read_profile
 from tests.engines import CHECKPOINT, llava
 
 PREFIX = torch.randn(20, 128, generator=torch.Generator().manual_seed(0))
-PROFILE = model_profile(ModelSpec(id=str(CHECKPOINT)), StorageSpec())
+PROFILE = read_profile(CHECKPOINT)
 SPEC = parse_job_spec(
     {
         "manifest": {"uri": "unused"},

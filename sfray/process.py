@@ -1,0 +1,36 @@
+"""What belongs to the whole process, changed for a while and put back."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Sets environment variables inside the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def quieted(handlers: Iterable[logging.Handler], level: int) -> Iterator[None]:
+    """Lets log handlers write what is of `level` or above only inside the block."""
+    before = [(handler, handler.level) for handler in handlers]
+    for handler, _ in before:
+        handler.setLevel(level)
+    try:
+        yield
+    finally:
+        for handler, own_level in before:
+            handler.setLevel(own_level)

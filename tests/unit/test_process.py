@@ -1,0 +1,30 @@
+"""What belongs to the whole process is as it was afterwards."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import pytest
+
+from sfray.process import environment, quieted
+
+
+def test_variables_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SFRAY_TEST_OLD", "old")
+    monkeypatch.delenv("SFRAY_TEST_NEW", raising=False)
+    with (
+        pytest.raises(KeyError),
+        environment(SFRAY_TEST_OLD="other", SFRAY_TEST_NEW="new"),
+    ):
+        assert (os.environ["SFRAY_TEST_OLD"], os.environ["SFRAY_TEST_NEW"]) == ("other", "new")
+        raise KeyError
+    assert os.environ["SFRAY_TEST_OLD"] == "old"
+    assert "SFRAY_TEST_NEW" not in os.environ
+
+
+def test_handlers_of_others_get_their_level_back() -> None:
+    handlers = [logging.NullHandler(level) for level in (logging.DEBUG, logging.WARNING)]
+    with quieted(handlers, logging.CRITICAL):
+        assert [handler.level for handler in handlers] == [logging.CRITICAL] * 2
+    assert [handler.level for handler in handlers] == [logging.DEBUG, logging.WARNING]
