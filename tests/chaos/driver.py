@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,15 @@ from sfray.config import JobSpec, parse_job_spec
 from sfray.errors import RunError
 from sfray.pipeline.actors import DecodeStage
 from sfray.planning.plan import make_plan
+from sfray.results.log import ResultsLog
 from sfray.runs.run import job_stages, run_job
-from sfray.storage import s3_folder, s3_lease
+from sfray.storage.folders import open_folder
+from sfray.storage.s3_terms import S3Terms
 from tests.chaos.stages import noting_stages
 from tests.integration.fake_stages import FakeDecode, Script
 
 # Shorter than the product's, so that a storm doesn't wait for half a minute each time.
-LEASE_SECONDS = 3.0
-READ_TIMEOUT_SECONDS = 5.0
+TERMS = S3Terms(lease_seconds=3.0, read_timeout_seconds=5.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +60,9 @@ def _real_decode(spec: JobSpec) -> Callable[[], DecodeStage]:
 
 
 def main(path: str) -> int:
-    s3_lease.TERM_SECONDS = LEASE_SECONDS
-    s3_folder.READ_TIMEOUT_SECONDS = READ_TIMEOUT_SECONDS
+    # A job names no terms, so that none are handed down to here.
+    open_folder.__defaults__ = (TERMS,)
+    ResultsLog.open = partial(ResultsLog.open, terms=TERMS)
     told = Told(**json.loads(Path(path).read_text()))
     spec = parse_job_spec(told.spec)
     folder = Path(told.folder)
