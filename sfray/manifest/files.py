@@ -122,7 +122,7 @@ def _readable(file: ManifestFile) -> Iterator[None]:
         raise ManifestError(f"{what} as {file.format}: {reason}") from error
 
 
-def column_types(file: ManifestFile, whole: bool) -> pa.Schema:
+def column_types(file: ManifestFile, whole: bool, block_bytes: int) -> pa.Schema:
     """The columns of a file.
 
     The cells of CSV are text. JSON lines have their types in the values alone: with `whole` all
@@ -132,17 +132,17 @@ def column_types(file: ManifestFile, whole: bool) -> pa.Schema:
         if file.format == "parquet":
             return pq.ParquetFile(stream).schema_arrow
         if file.format == "csv":
-            names = _open_csv(stream, []).schema.names
+            names = _open_csv(stream, [], block_bytes).schema.names
             return pa.schema([(name, pa.string()) for name in names])
         schema = pa.schema([])
-        for table in _json_blocks(stream):
+        for table in _json_blocks(stream, block_bytes):
             schema = pa.unify_schemas([schema, table.schema], promote_options="permissive")
             if not whole:
                 break
         return schema
 
 
-def read_tables(file: ManifestFile, columns: Sequence[str]) -> Iterator[pa.Table]:
+def read_tables(file: ManifestFile, columns: Sequence[str], block_bytes: int) -> Iterator[pa.Table]:
     """The rows of a file, batch by batch, with those of `columns` that it has."""
     with _readable(file), file.filesystem.open(file.path, "rb") as stream:
         if file.format == "parquet":
@@ -151,20 +151,23 @@ def read_tables(file: ManifestFile, columns: Sequence[str]) -> Iterator[pa.Table
             for batch in parquet.iter_batches(BATCH_ROWS, columns=present):
                 yield pa.Table.from_batches([batch])
         elif file.format == "csv":
-            names = _open_csv(stream, []).schema.names
+            names = _open_csv(stream, [], block_bytes).schema.names
             stream.seek(0)
-            for batch in _open_csv(stream, [name for name in columns if name in names]):
+            present = [name for name in columns if name in names]
+            for batch in _open_csv(stream, present, block_bytes):
                 yield pa.Table.from_batches([batch])
         else:
-            for table in _json_blocks(stream):
+            for table in _json_blocks(stream, block_bytes):
                 yield table.select([name for name in columns if name in table.column_names])
 
 
-def _open_csv(stream: object, columns: Sequence[str]) -> pyarrow.csv.CSVStreamingReader:
+def _open_csv(
+    stream: object, columns: Sequence[str], block_bytes: int
+) -> pyarrow.csv.CSVStreamingReader:
     """A reader of text cells; an empty cell is null, an empty cell in quotes is empty text."""
     return pyarrow.csv.open_csv(
         stream,
-        read_options=pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES),
+        read_options=pyarrow.csv.ReadOptions(block_size=block_bytes),
         parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
         convert_options=pyarrow.csv.ConvertOptions(
             include_columns=list(columns),
@@ -176,9 +179,9 @@ def _open_csv(stream: object, columns: Sequence[str]) -> pyarrow.csv.CSVStreamin
     )
 
 
-def _json_blocks(stream: object) -> Iterator[pa.Table]:
+def _json_blocks(stream: object, block_bytes: int) -> Iterator[pa.Table]:
     """Blocks of whole lines, each with types of its own."""
-    for block in _line_blocks(stream):
+    for block in _line_blocks(stream, block_bytes):
         options = pyarrow.json.ReadOptions(block_size=len(block))
         table = pyarrow.json.read_json(pa.BufferReader(block), options)
         # The parser takes text that looks like a date for a timestamp; text it shall stay.
@@ -189,9 +192,9 @@ def _json_blocks(stream: object) -> Iterator[pa.Table]:
         yield table
 
 
-def _line_blocks(stream: object) -> Iterator[bytes]:
+def _line_blocks(stream: object, block_bytes: int) -> Iterator[bytes]:
     rest = b""
-    while chunk := stream.read(BLOCK_BYTES):  # type: ignore[attr-defined]
+    while chunk := stream.read(block_bytes):  # type: ignore[attr-defined]
         lines, newline, rest_of_chunk = chunk.rpartition(b"\n")
         if not newline:
             rest += chunk

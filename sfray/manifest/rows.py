@@ -20,7 +20,13 @@ from sfray.columns import COLUMNS, manifest_name, passthrough_field
 from sfray.config import ManifestSpec, StorageSpec
 from sfray.errors import ManifestError
 from sfray.manifest.columns import AS_FLAT, ROW_FIELDS, explode_prompts, plain_type
-from sfray.manifest.files import ManifestFile, column_types, find_files, read_tables
+from sfray.manifest.files import (
+    BLOCK_BYTES,
+    ManifestFile,
+    column_types,
+    find_files,
+    read_tables,
+)
 
 _QUESTION_COLUMNS = ("question_id", "question", "options", "answer")
 _MAPPABLE = (*AS_FLAT, "prompts")
@@ -41,12 +47,14 @@ class Manifest:
         passthrough_schema: the columns that reach the results, all nullable, as they are called
             there; `sfray.columns.manifest_name` says how the files call them.
         extra_columns: further columns of the files that `batches` carries.
+        block_bytes: text is read so much at a time.
     """
 
     spec: ManifestSpec
     files: tuple[ManifestFile, ...]
     passthrough_schema: pa.Schema
     extra_columns: tuple[str, ...]
+    block_bytes: int
     # Holds copies of files that came over http; it goes away with this object.
     scratch: tempfile.TemporaryDirectory[str] = field(repr=False)
 
@@ -69,7 +77,7 @@ class Manifest:
         wanted = [*self.columns.values(), *self._named]
         row_number = 0
         for file in self.files:
-            for table in read_tables(file, tuple(dict.fromkeys(wanted))):
+            for table in read_tables(file, tuple(dict.fromkeys(wanted)), self.block_bytes):
                 numbers = pa.array(range(row_number, row_number + table.num_rows), pa.int64())
                 row_number += table.num_rows
                 yield self._flat(table, numbers, file.name)
@@ -126,12 +134,16 @@ class Manifest:
 
 
 def read_manifest(
-    manifest: ManifestSpec, storage: StorageSpec, extra_columns: Sequence[str] = ()
+    manifest: ManifestSpec,
+    storage: StorageSpec,
+    extra_columns: Sequence[str] = (),
+    block_bytes: int = BLOCK_BYTES,
 ) -> Manifest:
     """Finds the manifest's files and checks their columns; rows are read by `batches`.
 
     Args:
         extra_columns: columns that prompts name, carried besides the passthrough columns.
+        block_bytes: text is read so much at a time, in which one row must fit.
 
     Raises:
         ManifestError: a file is missing or unreadable, or lacks a column that is asked for.
@@ -143,7 +155,8 @@ def read_manifest(
     # The types of JSON lines are known after reading them; without such columns they don't matter.
     whole = bool(manifest.columns or manifest.passthrough or extra_columns)
     with ThreadPoolExecutor(_NUM_READERS) as pool:
-        schemas = list(pool.map(partial(column_types, whole=whole), files))
+        types = partial(column_types, whole=whole, block_bytes=block_bytes)
+        schemas = list(pool.map(types, files))
     for file, schema in zip(files, schemas, strict=True):
         _check_columns(manifest, extra_columns, file.name, schema.names)
     return Manifest(
@@ -151,6 +164,7 @@ def read_manifest(
         files=tuple(files),
         passthrough_schema=_passthrough_schema(manifest, files, schemas),
         extra_columns=tuple(extra_columns),
+        block_bytes=block_bytes,
         scratch=scratch,
     )
 

@@ -31,8 +31,8 @@ from sfray.storage.folders import open_folder
 from sfray.storage.objects import Folder
 
 # What a part holds at most, and what of it is in memory at once.
-PART_ROWS = 100_000
-PART_BYTES = 64 * 2**20
+_PART_ROWS = 100_000
+_PART_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,9 @@ class CompactReport:
     older_than_now: str | None
 
 
-def compact(uri: str, to: str, storage: StorageSpec) -> CompactReport:
+def compact(
+    uri: str, to: str, storage: StorageSpec, *, part_rows: int = _PART_ROWS
+) -> CompactReport:
     """Copies the current state of an output to another place, where runs can go on.
 
     The job files of the runs go with it, so that rows can be explained and retried there.
@@ -55,6 +57,9 @@ def compact(uri: str, to: str, storage: StorageSpec) -> CompactReport:
     The partitions of an output become one log. Every part is read back and compared as it is
     written; in the end the ids of both places are compared and the copy is verified.
     Interrupted, the same call goes on where it was.
+
+    Args:
+        part_rows: what a part of the copy holds at most.
 
     Raises:
         SpecError: both are the same place.
@@ -77,7 +82,7 @@ def compact(uri: str, to: str, storage: StorageSpec) -> CompactReport:
         storage,
         passthrough=columns.passthrough,
         run_id=f"compact-{uuid.uuid4().hex[:8]}",
-        flush_rows=2 * PART_ROWS,
+        flush_rows=2 * part_rows,
         flush_seconds=float("inf"),
     ) as log:
         _copy_requests(logs, columns, log)
@@ -85,7 +90,7 @@ def compact(uri: str, to: str, storage: StorageSpec) -> CompactReport:
         windows = pa.concat_tables([run_windows(one) for one in logs])
         if windows.num_rows:
             log.write_windows(windows)
-        copies = [_Copy(one, target, log, columns) for one in logs]
+        copies = [_Copy(one, target, log, columns, part_rows) for one in logs]
         failed = [ids for copy in copies for ids in copy.failures().chunks]
         answered = [ids for copy in copies for ids in copy.answers().chunks]
     _compare_ids(
@@ -106,12 +111,18 @@ class _Copy:
     """The rows of a source's log on their way to the log of a target."""
 
     def __init__(
-        self, source: Folder, target: Folder, log: ResultsLog, columns: OutputColumns
+        self,
+        source: Folder,
+        target: Folder,
+        log: ResultsLog,
+        columns: OutputColumns,
+        part_rows: int,
     ) -> None:
         self._source = source
         self._target = target
         self._log = log
         self._columns = columns
+        self._part_rows = part_rows
         self.num_copied = 0
 
     def failures(self) -> pa.ChunkedArray:
@@ -147,7 +158,7 @@ class _Copy:
             waiting.append(widened(table, schema))
             num_rows += table.num_rows
             num_bytes += table.nbytes
-            if num_rows >= PART_ROWS or num_bytes >= PART_BYTES:
+            if num_rows >= self._part_rows or num_bytes >= _PART_BYTES:
                 yield pa.concat_tables(waiting)
                 waiting, num_rows, num_bytes = [], 0, 0
         if num_rows:

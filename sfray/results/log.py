@@ -36,6 +36,7 @@ from sfray.results.run_files import run_windows, windows_name
 from sfray.results.schema import OutputColumns, freeze_columns
 from sfray.storage.folders import open_folder
 from sfray.storage.objects import Folder, KeyTakenError, Lease
+from sfray.storage.s3_terms import S3Terms
 from sfray.storage.uris import join
 
 # `maybe_flush` is to be called so often.
@@ -97,6 +98,7 @@ class ResultsLog:
         flush_rows: int,
         flush_seconds: float,
         wait_for_lease: bool = True,
+        terms: S3Terms = S3Terms(),
     ) -> ResultsLog:
         """Takes an output for writing and reads what it holds.
 
@@ -111,6 +113,7 @@ class ResultsLog:
             flush_rows: so many rows are written as a part.
             flush_seconds: rows wait no longer than this.
             wait_for_lease: on S3, watch another run's lease for one term before giving up.
+            terms: how long S3 is waited for.
 
         Raises:
             OutputInUseError: another run writes to it.
@@ -119,11 +122,11 @@ class ResultsLog:
         """
         columns = OutputColumns.of_today(passthrough)
         if partition is not None:  # all partitions have the columns of the first
-            root = open_folder(uri, storage)
+            root = open_folder(uri, storage, terms)
             fix_output(root, partition)
             columns = freeze_columns(root, columns, needed)
             uri = join(uri, partition.folder)
-        folder = open_folder(uri, storage)
+        folder = open_folder(uri, storage, terms)
         owner = f"run {run_id} (process {os.getpid()} on {socket.gethostname()})"
         lease = folder.take_lease(owner, wait_for_lease)
         try:

@@ -26,6 +26,7 @@ from sfray.runs.stop_signal import StopSignal, stop_signal
 from sfray.runs.summary import RunSummary, summarize
 from sfray.runs.versions import versions
 from sfray.runs.window_search import find_windows
+from sfray.storage.s3_terms import S3Terms
 from sfray.telemetry.logs import run_logged
 
 logger = logging.getLogger("sfray")
@@ -39,6 +40,7 @@ def run_job(
     console: Console | None = None,
     stages: Stages | None = None,
     retry: pa.ChunkedArray | None = None,
+    s3_terms: S3Terms = S3Terms(),
 ) -> RunSummary:
     """Runs a job until every request is an answer or a failure, and says how it went.
 
@@ -51,6 +53,7 @@ def run_job(
         console: where progress goes; None for standard error.
         stages: other stages than the spec's, for measuring the rest of the machinery.
         retry: ids of failed requests to try once more, though they failed for good.
+        s3_terms: how long an output on S3 is waited for.
 
     Raises:
         RunError: what stops a run, in one sentence, with an exit code.
@@ -59,7 +62,7 @@ def run_job(
     plan = make_plan(spec, limit, pin=True)
     # What only planning needed goes back to the system: at a million requests 450 MB.
     pa.default_memory_pool().release_unused()
-    with run_logged(plan.run.run_id), _open_log(plan) as log:
+    with run_logged(plan.run.run_id), _open_log(plan, s3_terms) as log:
         started = time.monotonic()
         windows = log.windows() if plan.spec.sampling.windows else None
         to_do = what_is_to_do(plan, log.before, windows, limit=limit, retry=retry)
@@ -95,7 +98,7 @@ def run_job(
         return summary
 
 
-def _open_log(plan: JobPlan) -> ResultsLog:
+def _open_log(plan: JobPlan, s3_terms: S3Terms) -> ResultsLog:
     output = plan.spec.output
     log = ResultsLog.open(
         output.uri,
@@ -105,6 +108,7 @@ def _open_log(plan: JobPlan) -> ResultsLog:
         run_id=plan.run.run_id,
         flush_rows=output.flush_rows,
         flush_seconds=output.flush_seconds,
+        terms=s3_terms,
     )
     if (older := log.columns.older_than_now) is not None:
         logger.info("%s", older, extra={"output": output.uri})

@@ -30,7 +30,6 @@ _MAX_REPLIES = 3
 _MAX_REPLY_TOKENS = 200
 # A longer pause than this is no rate limit but a quota that is used up.
 _MAX_PAUSE_SECONDS = 300.0
-_UNITS_PER_PART = 100
 _SECONDS_PER_PART = 15.0
 # So many requests in a row without any answer: the endpoint is down, not busy; or it refuses all
 # of them, not one whose answer is too long for the judge.
@@ -53,6 +52,7 @@ class JudgeSpec:
         max_retries: of one request after a passing fault (429, 5xx, a cut connection, a body
             that is no completion). After a 429 all requests wait, as long as it says.
         requests_per_minute: None doesn't limit them.
+        units_per_part: so many verdicts are logged at a time, or fewer after some seconds.
     """
 
     model: str
@@ -62,6 +62,7 @@ class JudgeSpec:
     requests_per_minute: float | None = None
     max_retries: int = 6
     timeout_seconds: float = 60.0
+    units_per_part: int = 100
 
 
 @dataclass(slots=True)
@@ -184,7 +185,7 @@ class _Judging:
                 continue
             self._waiting.append(row)
             waited = time.monotonic() - self._last_put
-            if len(self._waiting) >= _UNITS_PER_PART or waited > _SECONDS_PER_PART:
+            if len(self._waiting) >= self._spec.units_per_part or waited > _SECONDS_PER_PART:
                 rows, self._waiting = self._waiting, []
                 self._last_put = time.monotonic()
                 self._log.append(rows)

@@ -20,12 +20,9 @@ from pathlib import Path
 from sfray.config import StorageSpec, VideosSpec
 from sfray.errors import RequestError
 from sfray.redaction import redact
-from sfray.sources.remote import RemoteFile, scratch_space
+from sfray.sources.remote import FetchTerms, RemoteFile, scratch_space
 from sfray.storage.uris import is_remote, local_path, scheme_of
 
-# Up to this size a remote file is fetched whole: fewer round trips cost less than bytes.
-WHOLE_FILE_BYTES = 16 * 2**20
-_BLOCK_BYTES = 256 * 2**10
 _CACHED_BLOCKS = 128
 # So many are fetched at once at most: of what is expected to be read, and else more from one
 # consecutive miss to the next.
@@ -51,6 +48,7 @@ class FetchedFile:
         descriptor: int | None = None,
         remote: RemoteFile | None = None,
         sha256: str | None = None,
+        terms: FetchTerms = FetchTerms(),
     ) -> None:
         self.size = size
         self.etag = remote.etag if remote else None
@@ -58,6 +56,7 @@ class FetchedFile:
         self.descriptor = descriptor
         self.fetch_seconds = 0.0
         self._remote = remote
+        self._block_bytes = terms.block_bytes
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._last_block = -1
         self._read_ahead = 1
@@ -87,13 +86,13 @@ class FetchedFile:
             return os.pread(self.descriptor, length, offset)
         if self._remote is None:
             raise ValueError("a file without a descriptor is a remote one")
-        first, last = offset // _BLOCK_BYTES, (offset + length - 1) // _BLOCK_BYTES
-        expected = (expected_end - 1) // _BLOCK_BYTES
+        first, last = (at // self._block_bytes for at in (offset, offset + length - 1))
+        expected = (expected_end - 1) // self._block_bytes
         blocks = (
             self._block(self._remote, index, last, expected) for index in range(first, last + 1)
         )
         data = b"".join(blocks)
-        start = offset - first * _BLOCK_BYTES
+        start = offset - first * self._block_bytes
         return data[start : start + length]
 
     def close(self) -> None:
@@ -117,14 +116,15 @@ class FetchedFile:
         self._read_ahead = min(self._read_ahead * 2, _MAX_READ_AHEAD_BLOCKS) if in_sequence else 1
         ahead = expected if expected >= index else index + self._read_ahead - 1
         last = max(last_wanted, ahead)
-        last = min(last, (self.size - 1) // _BLOCK_BYTES, index + _MAX_READ_AHEAD_BLOCKS - 1)
+        step = self._block_bytes
+        last = min(last, (self.size - 1) // step, index + _MAX_READ_AHEAD_BLOCKS - 1)
         began = time.monotonic()
-        low, high = index * _BLOCK_BYTES, min((last + 1) * _BLOCK_BYTES, self.size)
+        low, high = index * step, min((last + 1) * step, self.size)
         data = remote.read(low, high - low)
         self.fetch_seconds += time.monotonic() - began
         for number in range(index, last + 1):
-            start = (number - index) * _BLOCK_BYTES
-            self._blocks[number] = data[start : start + _BLOCK_BYTES]
+            start = (number - index) * step
+            self._blocks[number] = data[start : start + step]
         self._last_block = last
         while len(self._blocks) > _CACHED_BLOCKS:
             self._blocks.popitem(last=False)
@@ -136,9 +136,12 @@ class Fetcher:
     The last remote file is kept, since the clips of a video come one after the other.
     """
 
-    def __init__(self, videos: VideosSpec, storage: StorageSpec) -> None:
+    def __init__(
+        self, videos: VideosSpec, storage: StorageSpec, terms: FetchTerms = FetchTerms()
+    ) -> None:
         self._videos = videos
         self._storage = storage
+        self._terms = terms
         self._kept: tuple[str, FetchedFile] | None = None
 
     @contextmanager
@@ -226,22 +229,24 @@ class Fetcher:
 
     def _open_remote(self, uri: str, whole: bool) -> FetchedFile:
         began = time.monotonic()
-        remote = open_remote(uri, self._videos, self._storage)
+        remote = open_remote(uri, self._videos, self._storage, self._terms)
         try:
             self._check_size(remote.size)
             descriptor, sha256 = None, remote.sha256
-            if whole or remote.size <= WHOLE_FILE_BYTES:
+            if whole or remote.size <= self._terms.whole_file_bytes:
                 descriptor, sha256 = self._copy_to_scratch(remote)
         except BaseException:
             remote.close()
             raise
-        file = FetchedFile(remote.size, descriptor=descriptor, remote=remote, sha256=sha256)
+        file = FetchedFile(
+            remote.size, descriptor=descriptor, remote=remote, sha256=sha256, terms=self._terms
+        )
         file.fetch_seconds = time.monotonic() - began
         return file
 
     def _copy_to_scratch(self, remote: RemoteFile) -> tuple[int, str]:
         """A read-only descriptor of a nameless file with the whole content, and its SHA-256."""
-        step = _MAX_READ_AHEAD_BLOCKS * _BLOCK_BYTES
+        step = _MAX_READ_AHEAD_BLOCKS * self._terms.block_bytes
         digest = hashlib.sha256()
         with scratch_space(), tempfile.TemporaryFile() as scratch:
             for offset in range(0, remote.size, step):
@@ -253,7 +258,9 @@ class Fetcher:
         return descriptor, digest.hexdigest()
 
 
-def open_remote(uri: str, videos: VideosSpec, storage: StorageSpec) -> RemoteFile:
+def open_remote(
+    uri: str, videos: VideosSpec, storage: StorageSpec, terms: FetchTerms
+) -> RemoteFile:
     """The file behind a URI with the scheme s3, gs, http or https.
 
     Raises:
@@ -265,11 +272,11 @@ def open_remote(uri: str, videos: VideosSpec, storage: StorageSpec) -> RemoteFil
     if scheme == "s3":
         from sfray.sources.s3 import S3File
 
-        return S3File(uri, storage)
+        return S3File(uri, storage, terms)
     if scheme in ("http", "https"):
         from sfray.sources.web import WebFile
 
-        return WebFile(uri, videos)
+        return WebFile(uri, videos, terms)
     from sfray.sources.gs import GsFile
 
     return GsFile(uri, storage)

@@ -20,29 +20,29 @@ class GsFile:
         self.bytes_fetched = 0
         with _faults():
             self._filesystem, self._path = open_filesystem(uri, storage)
-            told = self._told_or_no_bucket()
-        self.size = int(told["size"])
-        self.etag = plain_etag(told.get("etag"))
+            info = self._info_or_no_bucket()
+        self.size = int(info["size"])
+        self.etag = plain_etag(info.get("etag"))
         self.sha256: str | None = None
-        self._version = _version(told)
+        self._version = _version(info)
 
     def read(self, offset: int, length: int) -> bytes:
         with _faults():
             data: bytes = self._filesystem.cat_file(self._path, start=offset, end=offset + length)
             self.bytes_fetched += len(data)
-            if len(data) != length or _version(self._told()) != self._version:
+            if len(data) != length or _version(self._info()) != self._version:
                 raise video_changed()
         return data
 
     def close(self) -> None:
         """The filesystem is shared."""
 
-    def _told(self) -> dict[str, Any]:
+    def _info(self) -> dict[str, Any]:
         return self._filesystem.info(self._path)
 
-    def _told_or_no_bucket(self) -> dict[str, Any]:
+    def _info_or_no_bucket(self) -> dict[str, Any]:
         try:
-            return self._told()
+            return self._info()
         except FileNotFoundError:
             bucket = self._path.partition("/")[0]
             try:
@@ -52,8 +52,8 @@ class GsFile:
             raise
 
 
-def _version(told: dict[str, Any]) -> tuple[Any, ...]:
-    return told.get("generation"), told.get("etag"), told["size"]
+def _version(info: dict[str, Any]) -> tuple[Any, ...]:
+    return info.get("generation"), info.get("etag"), info["size"]
 
 
 @contextmanager
@@ -70,8 +70,8 @@ def _faults() -> Iterator[None]:
         if type(error).__module__.startswith("google.auth") or getattr(error, "code", 0) == 401:
             raise StorageError(f"no credentials for gs:// work: {text}") from error
         if text.startswith("Forbidden"):
-            told = "the storage refuses to give the object"
-            raise RequestError("access_denied", told) from error
+            message = "the storage refuses to give the object"
+            raise RequestError("access_denied", message) from error
         if not is_storage_fault(error) and not text.startswith("Bad Request"):
             raise
         raise RequestError(

@@ -8,21 +8,35 @@ from __future__ import annotations
 
 import errno
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
-
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from dataclasses import dataclass
+from typing import Protocol
 
 from sfray.errors import RequestError
+from sfray.storage.patience import Patience
 
-CONNECT_SECONDS = 10
-READ_SECONDS = 30
-# The first request brings so much along, which is all of a small file.
-FIRST_BYTES = 2**20
 
-_ATTEMPTS = 5
-_MAX_WAIT_SECONDS = 8
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchTerms:
+    """How much is fetched at a time, and how long it is waited for.
+
+    Attributes:
+        whole_file_bytes: up to this size a file is fetched whole: fewer round trips cost less than
+            bytes.
+        block_bytes: a longer file is read in multiples of it.
+        first_bytes: the first request brings so much along, which is all of a small file.
+        read_seconds: for the next bytes of an answer.
+        patience: of one read of the storage.
+    """
+
+    whole_file_bytes: int = 16 * 2**20
+    block_bytes: int = 256 * 2**10
+    first_bytes: int = 2**20
+    read_seconds: float = 30.0
+    # A hiccup is over by then. Whatever takes longer costs this video an answer that a later round
+    # or run gets; its worker goes on with another video, which may be elsewhere.
+    patience: Patience = Patience(seconds=30.0, max_wait_seconds=8.0)
 
 
 class RemoteFile(Protocol):
@@ -43,23 +57,9 @@ class RemoteFile(Protocol):
     def close(self) -> None: ...
 
 
-def plain_etag(told: str | None) -> str | None:
+def plain_etag(etag: str | None) -> str | None:
     """An ETag without its quotes, as listings have it."""
-    return told.strip('"') if told else None
-
-
-class ShortReadError(Exception):
-    """An answer ended before all of its bytes had come."""
-
-
-def with_retries(attempt: Callable[[], Any], is_passing: Callable[[BaseException], bool]) -> Any:
-    """The result of `attempt`, tried again with backoff and jitter where that may help."""
-    return Retrying(
-        retry=retry_if_exception(is_passing),
-        stop=stop_after_attempt(_ATTEMPTS),
-        wait=wait_random_exponential(multiplier=0.2, max=_MAX_WAIT_SECONDS),
-        reraise=True,
-    )(attempt)
+    return etag.strip('"') if etag else None
 
 
 @contextmanager

@@ -1,37 +1,23 @@
-"""Objects on S3, by boto3 with its own retries."""
+"""Objects on S3, by boto3."""
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
-import boto3
-import botocore.config
-from botocore import UNSIGNED
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    HTTPClientError,
-    IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
-    ProfileNotFound,
-    ResponseStreamingError,
 )
 
 from sfray.config import StorageSpec
 from sfray.errors import RequestError, RunError, StorageError
 from sfray.redaction import redact
-from sfray.sources.remote import (
-    CONNECT_SECONDS,
-    FIRST_BYTES,
-    READ_SECONDS,
-    ShortReadError,
-    plain_etag,
-    video_changed,
-    with_retries,
-)
+from sfray.sources.remote import FetchTerms, plain_etag, video_changed
 from sfray.storage.faults import explain
+from sfray.storage.patience import ShortReadError, patiently
+from sfray.storage.s3_client import http_status, is_transient, s3_client
 
 _NO_BUCKET = {"NoSuchBucket", "PermanentRedirect", "InvalidBucketName"}
 _WRONG_KEYS = {
@@ -44,18 +30,19 @@ _OUT_OF_RANGE = 416
 class S3File:
     """An object, pinned to the ETag of its first answer."""
 
-    def __init__(self, uri: str, storage: StorageSpec) -> None:
+    def __init__(self, uri: str, storage: StorageSpec, terms: FetchTerms = FetchTerms()) -> None:
         self._bucket, _, self._key = uri.partition("://")[2].partition("/")
         if not self._bucket or not self._key:
             raise RequestError("uri_refused", f"{redact(uri)!r} is not of the form s3://bucket/key")
-        self._client = s3_client(storage)
+        self._client = s3_client(storage, terms.read_seconds)
+        self._patience = terms.patience
         self.bytes_fetched = 0
         # A GET, since the answer to a HEAD does not say what is missing: the bucket or the key.
-        told, self._first = self._get({"Range": f"bytes=0-{FIRST_BYTES - 1}"})
-        self._version: str = told.get("ETag", "")
+        reply, self._first = self._get({"Range": f"bytes=0-{terms.first_bytes - 1}"})
+        self._version: str = reply.get("ETag", "")
         self.etag = plain_etag(self._version)
         self.sha256: str | None = None
-        self.size = int(told["ContentRange"].rpartition("/")[2]) if told else 0
+        self.size = int(reply["ContentRange"].rpartition("/")[2]) if reply else 0
 
     def read(self, offset: int, length: int) -> bytes:
         if offset + length <= len(self._first):
@@ -69,20 +56,20 @@ class S3File:
     def _get(
         self, options: dict[str, str], length: int | None = None
     ) -> tuple[dict[str, Any], bytes]:
-        """What S3 told, and the bytes; both are empty for an object without bytes."""
+        """The reply, and its bytes; both are empty for an object without bytes."""
 
         def attempt() -> tuple[dict[str, Any], bytes]:
-            told = self._client.get_object(Bucket=self._bucket, Key=self._key, **options)
-            data = told["Body"].read()
+            reply = self._client.get_object(Bucket=self._bucket, Key=self._key, **options)
+            data = reply["Body"].read()
             self.bytes_fetched += len(data)
             if length is not None and len(data) != length:
                 raise ShortReadError
-            return told, data
+            return reply, data
 
         try:
-            return with_retries(attempt, breaks_off)
+            return patiently(attempt, is_transient, self._patience)
         except ClientError as error:
-            if length is None and _status(error) == _OUT_OF_RANGE:
+            if length is None and http_status(error) == _OUT_OF_RANGE:
                 return {}, b""
             raise self._failure(error) from error
         except (NoCredentialsError, PartialCredentialsError) as error:
@@ -93,7 +80,7 @@ class S3File:
 
     def _failure(self, error: ClientError) -> RequestError | RunError:
         code = error.response["Error"]["Code"]
-        status = _status(error)
+        status = http_status(error)
         if code in _NO_BUCKET:
             return StorageError(f"the bucket {self._bucket!r} can't be used: {code}")
         if code in _WRONG_KEYS:
@@ -106,34 +93,3 @@ class S3File:
             case 412:
                 return video_changed()
         return RequestError("fetch_failed", f"S3 answered {status}: {code}")
-
-
-def _status(error: ClientError) -> int:
-    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
-
-
-def breaks_off(error: BaseException) -> bool:
-    """Whether an answer broke off in the middle: boto3 retries requests only."""
-    if isinstance(error, HTTPClientError | IncompleteReadError | ResponseStreamingError):
-        return True
-    return isinstance(error, ShortReadError)
-
-
-@lru_cache(maxsize=4)
-def s3_client(storage: StorageSpec) -> Any:
-    """A client for the place and identity that the job names.
-
-    Raises:
-        StorageError: the profile does not exist.
-    """
-    config = botocore.config.Config(
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=READ_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": 4},
-        signature_version=UNSIGNED if storage.anonymous else None,
-    )
-    try:
-        session = boto3.Session(profile_name=storage.profile, region_name=storage.region)
-        return session.client("s3", endpoint_url=storage.endpoint_url, config=config)
-    except (ProfileNotFound, BotoCoreError, ValueError) as error:
-        raise StorageError(f"S3 can't be reached as the job says: {explain(error)}") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import socket
+import ssl
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,18 +21,11 @@ import urllib3
 
 from sfray.config import VideosSpec
 from sfray.errors import RequestError
-from sfray.sources.remote import (
-    CONNECT_SECONDS,
-    FIRST_BYTES,
-    READ_SECONDS,
-    ShortReadError,
-    plain_etag,
-    scratch_space,
-    video_changed,
-    with_retries,
-)
+from sfray.sources.remote import FetchTerms, plain_etag, scratch_space, video_changed
 from sfray.storage.faults import explain
+from sfray.storage.patience import ShortReadError, patiently
 
+_CONNECT_SECONDS = 10
 _MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _GONE = (401, 403, 404, 410)
@@ -39,27 +33,25 @@ _CHUNK_BYTES = 2**20
 # An answer that comes slower than this is given up: drop by drop, it would hold a worker for days.
 _MIN_BYTES_PER_SECOND = 2**10
 
-_RETRIES = urllib3.Retry(
-    total=4,
-    redirect=False,
-    backoff_factor=0.2,
-    backoff_max=8,
-    backoff_jitter=0.2,
-    respect_retry_after_header=False,  # a server may ask for hours
+# What is waited for with patience. A certificate stays what it is.
+_TRANSIENT = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ProtocolError,
+    urllib3.exceptions.TimeoutError,
 )
-_TIMEOUT = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
 
 
 class WebFile:
     """A file by https or http. Where the server gives no ranges, it is fetched whole at once."""
 
-    def __init__(self, uri: str, videos: VideosSpec) -> None:
+    def __init__(self, uri: str, videos: VideosSpec, terms: FetchTerms = FetchTerms()) -> None:
         self._videos = videos
+        self._terms = terms
         self._origin = self._uri = uri
         self._whole: IO[bytes] | None = None
         self.bytes_fetched = 0
         self.sha256: str | None = None
-        answer, self._first = self._get(0, FIRST_BYTES)
+        answer, self._first = self._get(0, terms.first_bytes)
         self._validators = _validators(answer)
         self.etag = plain_etag(answer.headers.get("ETag"))
         if answer.status == 416:
@@ -93,8 +85,8 @@ class WebFile:
                 _drop(answer, pool)
 
         try:
-            return with_retries(attempt, _passes)
-        except (urllib3.exceptions.HTTPError, _BusyError, ShortReadError, OSError) as error:
+            return patiently(attempt, _is_transient, self._terms.patience)
+        except (urllib3.exceptions.HTTPError, _BusyError, OSError) as error:
             host = urlsplit(self._uri).hostname
             raise RequestError(
                 "fetch_failed", f"the server {host} did not deliver the file: {_reason(error)}"
@@ -108,9 +100,9 @@ class WebFile:
                     data += chunk
                     if len(data) > length:
                         raise RequestError("fetch_failed", "the server gave more than was asked")
-                told = answer.headers.get("Content-Range", "")
-                total = told.rpartition("/")[2]
-                if not told.startswith(f"bytes {offset}-") or not total.isdigit():
+                header = answer.headers.get("Content-Range", "")
+                total = header.rpartition("/")[2]
+                if not header.startswith(f"bytes {offset}-") or not total.isdigit():
                     raise RequestError("fetch_failed", "the server gave another range")
                 if len(data) != min(length, int(total) - offset):
                     raise ShortReadError
@@ -146,8 +138,12 @@ class WebFile:
                 whole.write(chunk)
             whole.flush()
         self.sha256 = digest.hexdigest()
-        told = answer.headers.get("Content-Length", "")
-        if told.isdigit() and not answer.headers.get("Content-Encoding") and int(told) != num_bytes:
+        header = answer.headers.get("Content-Length", "")
+        if (
+            header.isdigit()
+            and not answer.headers.get("Content-Encoding")
+            and int(header) != num_bytes
+        ):
             raise ShortReadError
 
     def _chunks(self, answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
@@ -158,7 +154,7 @@ class WebFile:
             num_bytes += len(chunk)
             yield chunk
             seconds = time.monotonic() - began
-            if seconds > READ_SECONDS + num_bytes / _MIN_BYTES_PER_SECOND:
+            if seconds > self._terms.read_seconds + num_bytes / _MIN_BYTES_PER_SECOND:
                 raise RequestError(
                     "fetch_failed",
                     f"the server {urlsplit(self._uri).hostname} gave {num_bytes} bytes in "
@@ -171,7 +167,9 @@ class WebFile:
         """The answer at the end of all redirects; where it came from is kept for next time."""
         known = self._uri
         for _ in range(_MAX_REDIRECTS + 1):
-            answer, pool = _request(urlsplit(self._uri), headers, self._videos)
+            answer, pool = _request(
+                urlsplit(self._uri), headers, self._videos, self._terms.read_seconds
+            )
             location = answer.headers.get("Location")
             if answer.status in _REDIRECTS and location:
                 self._uri = urljoin(self._uri, location)
@@ -190,7 +188,7 @@ def _drop(answer: urllib3.BaseHTTPResponse, pool: urllib3.HTTPConnectionPool) ->
 
 
 def _request(
-    parts: SplitResult, headers: dict[str, str], videos: VideosSpec
+    parts: SplitResult, headers: dict[str, str], videos: VideosSpec, read_seconds: float
 ) -> tuple[urllib3.BaseHTTPResponse, urllib3.HTTPConnectionPool]:
     host, port = _allowed_host(parts, videos)
     address = _allowed_address(host, port, videos)
@@ -211,9 +209,8 @@ def _request(
         "GET",
         target,
         headers=sent,
-        retries=_RETRIES,
-        timeout=_TIMEOUT,
-        redirect=False,
+        retries=False,  # nor does it follow redirects
+        timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=read_seconds),
         preload_content=False,
     )
     return answer, pool
@@ -276,23 +273,15 @@ class _BusyError(Exception):
     """The server can't answer now."""
 
 
-def _passes(error: BaseException) -> bool:
-    """Whether it may go better next time; urllib3 itself retries what has no answer at all."""
-    passing = (
-        urllib3.exceptions.ProtocolError,
-        urllib3.exceptions.IncompleteRead,
-        urllib3.exceptions.ReadTimeoutError,
-        ShortReadError,
-        _BusyError,
-    )
-    return isinstance(error, passing)
+def _is_transient(error: BaseException) -> bool:
+    """Whether the same request may succeed later."""
+    if isinstance(error, urllib3.exceptions.SSLError):
+        return isinstance(error.args[0], ssl.SSLEOFError)  # cut in the handshake
+    return isinstance(error, (*_TRANSIENT, _BusyError))
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, ShortReadError):
-        return "the connection broke off"
-    if isinstance(error, _BusyError):
-        return str(error)
-    if isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason is not None:
-        return type(error.reason).__name__  # its text holds the path and its query
-    return explain(error) if isinstance(error, OSError) else type(error).__name__
+    """Without the text of urllib3's errors, which may hold the path and its query."""
+    if isinstance(error, OSError | _BusyError):
+        return explain(error)
+    return type(error).__name__

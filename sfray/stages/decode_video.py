@@ -12,6 +12,7 @@ from sfray.config import DecodeSpec, StorageSpec, VideosSpec
 from sfray.errors import RequestError
 from sfray.records import DecodedItem, DecodedVideo, RequestFailure, VideoFacts, WorkItem
 from sfray.sources.fetch import FetchedFile, Fetcher
+from sfray.sources.remote import FetchTerms
 from sfray.stages.read_video import Meter, read_video
 from sfray.video.sandbox.parent import Sandbox
 
@@ -23,6 +24,7 @@ class DecodeConfig:
     Attributes:
         videos: where files may come from.
         storage: how object stores are reached.
+        fetch_terms: how much is fetched at once, and for how long it is tried.
         decode: the reader and the limits of the process that decodes.
         seek: how frames are reached.
         num_frames: how many frames are sampled of a clip.
@@ -31,6 +33,7 @@ class DecodeConfig:
 
     videos: VideosSpec = field(default_factory=VideosSpec)
     storage: StorageSpec = field(default_factory=StorageSpec)
+    fetch_terms: FetchTerms = FetchTerms()
     decode: DecodeSpec = field(default_factory=DecodeSpec)
     seek: Literal["exact", "keyframe"] = "exact"
     num_frames: int
@@ -41,7 +44,7 @@ class DecodeVideo:
     """Takes work items to decoded items; knows one file at a time and is not thread-safe."""
 
     def __init__(self, config: DecodeConfig) -> None:
-        self._fetcher = Fetcher(config.videos, config.storage)
+        self._fetcher = Fetcher(config.videos, config.storage, config.fetch_terms)
         self._sandbox = Sandbox(config.decode, config.num_frames, config.image_size)
         self._seek = config.seek
         # decord can't read by range.

@@ -7,11 +7,15 @@ from sfray.errors import StorageError
 from sfray.redaction import redact
 from sfray.storage.local_folder import LocalFolder
 from sfray.storage.objects import Folder
+from sfray.storage.s3_terms import S3Terms
 from sfray.storage.uris import local_path, scheme_of
 
 
-def open_folder(uri: str, storage: StorageSpec) -> Folder:
+def open_folder(uri: str, storage: StorageSpec, terms: S3Terms = S3Terms()) -> Folder:
     """The folder of an output; nothing is created.
+
+    Args:
+        terms: how long it is waited for where it is on S3.
 
     Raises:
         StorageError: no output can be there, or the bucket refuses.
@@ -21,7 +25,7 @@ def open_folder(uri: str, storage: StorageSpec) -> Folder:
         # boto3 takes a third of a second to import, which jobs with local outputs don't pay.
         from sfray.storage.s3_folder import S3Folder
 
-        return S3Folder(uri, storage)
+        return S3Folder(uri, storage, terms)
     if scheme == "file":
         path = local_path(uri).absolute()
         if path.exists() and not path.is_dir():

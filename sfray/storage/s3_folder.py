@@ -7,24 +7,18 @@ import io
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import boto3
 import pyarrow as pa
-from botocore import UNSIGNED
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from sfray.config import StorageSpec
 from sfray.errors import StorageError
 from sfray.storage.faults import storage_faults
 from sfray.storage.objects import KeyTakenError, ObjectInfo
+from sfray.storage.patience import patiently
+from sfray.storage.s3_client import http_status, is_transient, s3_client
 from sfray.storage.s3_lease import S3Lease
-from sfray.storage.s3_patience import http_status, patiently
+from sfray.storage.s3_terms import S3Terms
 
-# How long a server may falter before a run gives up, and before an output is found unreachable.
-PATIENCE_SECONDS = 300.0
-FIRST_PATIENCE_SECONDS = 15.0
-READ_TIMEOUT_SECONDS = 60.0
-_NUM_CONNECTIONS = 32
 # The end of a part, with its footer, and more than a small part has.
 _READ_BYTES = 128 * 2**10
 
@@ -34,7 +28,7 @@ T = TypeVar("T")
 class S3Folder:
     """A `Folder` under a prefix of a bucket."""
 
-    def __init__(self, uri: str, storage: StorageSpec) -> None:
+    def __init__(self, uri: str, storage: StorageSpec, terms: S3Terms = S3Terms()) -> None:
         """
         Raises:
             StorageError: the bucket can't be reached or refuses these credentials.
@@ -42,12 +36,15 @@ class S3Folder:
         self.uri = uri.rstrip("/")
         self._bucket, _, prefix = uri.partition("://")[2].partition("/")
         self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
-        with storage_faults(StorageError, f"the output {self.uri} can't be opened"):
-            self._client = _client(storage)
-        self._patience_seconds = FIRST_PATIENCE_SECONDS
+        try:
+            self._client = s3_client(storage, terms.read_timeout_seconds)
+        except StorageError as error:
+            raise StorageError(f"the output {self.uri} can't be opened: {error}") from error
+        self._lease_seconds = terms.lease_seconds
+        self._patience = terms.first_patience
         place = {"Bucket": self._bucket, "Prefix": self._prefix, "MaxKeys": 1}
         self._ask("opened", lambda: self._client.list_objects_v2(**place))
-        self._patience_seconds = PATIENCE_SECONDS
+        self._patience = terms.patience
 
     def put_new(self, key: str, body: bytes, writer: str) -> None:
         """See `Folder`. One PUT, never multipart: an object is whole or absent."""
@@ -161,14 +158,14 @@ class S3Folder:
 
     def take_lease(self, owner: str, wait: bool) -> S3Lease:
         """See `Folder`."""
-        return S3Lease.take(self, owner, wait)
+        return S3Lease.take(self, owner, wait, self._lease_seconds)
 
     def _place(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
 
     def _ask(self, act: str, request: Callable[[], T]) -> T:
         with storage_faults(StorageError, f"the output {self.uri} can't be {act}"):
-            return patiently(request, self._patience_seconds)
+            return patiently(request, is_transient, self._patience)
 
 
 class _RangeFile(io.RawIOBase):
@@ -209,21 +206,3 @@ class _RangeFile(io.RawIOBase):
             body = self._read_range(start, stop)
         self._position += len(body)
         return body
-
-
-def _client(storage: StorageSpec) -> Any:
-    """A client that never retries by itself: a put must know whether it was tried before."""
-    own_endpoint = storage.endpoint_url is not None
-    config = Config(
-        retries={"total_max_attempts": 1},
-        connect_timeout=10,
-        read_timeout=READ_TIMEOUT_SECONDS,
-        max_pool_connections=_NUM_CONNECTIONS,
-        s3={"addressing_style": "path" if own_endpoint else "auto"},
-        # Other servers than AWS don't know the newer checksums that boto3 sends by itself.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        **({"signature_version": UNSIGNED} if storage.anonymous else {}),
-    )
-    session = boto3.Session(profile_name=storage.profile, region_name=storage.region)
-    return session.client("s3", endpoint_url=storage.endpoint_url, config=config)

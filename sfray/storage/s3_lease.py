@@ -20,7 +20,6 @@ from sfray.storage.objects import KeyTakenError
 
 logger = logging.getLogger(__name__)
 
-TERM_SECONDS = 30.0
 _KEY = "_sfray/lease.json"
 _RENEWALS_PER_TERM = 4
 _LOOKS_PER_TERM = 10
@@ -66,16 +65,17 @@ class S3Lease:
         self._thread.start()
 
     @classmethod
-    def take(cls, folder: VersionedFolder, owner: str, wait: bool) -> S3Lease:
+    def take(cls, folder: VersionedFolder, owner: str, wait: bool, term: float) -> S3Lease:
         """Takes the lease, at once where it is free, else when its holder has stood still.
 
         Args:
             wait: watch a held lease for one term before giving up.
+            term: a lease that isn't renewed for so many seconds is free.
 
         Raises:
             OutputInUseError: its holder is alive.
         """
-        term, holder = TERM_SECONDS, uuid.uuid4().hex
+        holder = uuid.uuid4().hex
         first_look: float | None = None
         seen, seen_since = b"", 0.0
         while True:

@@ -36,7 +36,6 @@ from sfray.submission.shipment import JOB_FILE, Shipment
 
 # After a wish to stop a driver has so long to write what it holds; Ray's own default is 3 s.
 _STOP_SECONDS = 60
-_SECONDS_BETWEEN_LOOKS = 1.0
 # A follower bears a head that is away for so long, such as while it is replaced.
 _PATIENCE_SECONDS = 300
 # A cluster that has just started may have nobody to take a job yet.
@@ -69,14 +68,18 @@ class JobState:
 class JobServer:
     """The job server of a cluster."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, seconds_between_looks: float = 1.0) -> None:
         """Connects to the dashboard's address, such as `http://head:8265`.
+
+        Args:
+            seconds_between_looks: at a job that is followed or stopped.
 
         Raises:
             SpecError: it is no such address.
             ClusterError: nobody answers there, or refuses.
         """
         self.address = redact(address)
+        self._pause_seconds = seconds_between_looks
         if not address.startswith(("http://", "https://")):
             raise SpecError(
                 f"--address {self.address!r} is no http:// or https:// address of a Ray dashboard, "
@@ -134,7 +137,7 @@ class JobServer:
             if state.exit_code is None:
                 log.from_its_beginning()
                 asyncio.run(self._tail(submission_id, log))
-                time.sleep(_SECONDS_BETWEEN_LOOKS)
+                time.sleep(self._pause_seconds)
                 continue
             log.from_its_beginning()
             log.add(self.logs(submission_id))
@@ -148,7 +151,7 @@ class JobServer:
         while (state := self.state(submission_id)).exit_code is None:
             if time.monotonic() > deadline:
                 raise ClusterError(f"{submission_id} has been told to stop, but goes on")
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            time.sleep(self._pause_seconds)
         return state
 
     @retry(

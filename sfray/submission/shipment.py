@@ -25,8 +25,6 @@ from sfray.storage.uris import is_remote, local_path
 
 JOB_FILE = "job.yaml"
 _TEMPLATE_FILE = "template.txt"
-# The cluster keeps what travels with a job in the memory of its head.
-_MAX_MANIFEST_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +45,13 @@ class Shipment:
             (folder / name).write_bytes(content)
 
 
-def pack(spec: JobSpec, *, shared_paths: bool) -> Shipment:
+def pack(spec: JobSpec, *, shared_paths: bool, max_manifest_bytes: int = 64 * 2**20) -> Shipment:
     """Checks a job as far as that needs no data, and collects what it takes along.
 
     Args:
         shared_paths: local paths of the job hold on every node; else a template and a small
             manifest travel with the job, and other local paths are refused.
+        max_manifest_bytes: what travels is kept in the memory of the cluster's head.
 
     Raises:
         SpecError, CheckpointError, ManifestError: one sentence each.
@@ -68,7 +67,7 @@ def pack(spec: JobSpec, *, shared_paths: bool) -> Shipment:
         changes |= _absolute_paths(spec)
     else:
         _refuse_local_paths(spec)
-        manifests = _local_manifests(spec)
+        manifests = _local_manifests(spec, max_manifest_bytes)
         files |= manifests
         remote = [uri for uri in spec.manifest.uris if is_remote(uri)]
         uris = (*remote, *manifests)
@@ -149,15 +148,15 @@ def _refuse_local_paths(spec: JobSpec) -> None:
             )
 
 
-def _local_manifests(spec: JobSpec) -> dict[str, bytes]:
+def _local_manifests(spec: JobSpec, max_bytes: int) -> dict[str, bytes]:
     """The content of the manifest's local files, under names of their own."""
     uris = [uri for uri in spec.manifest.uris if not is_remote(uri)]
     with tempfile.TemporaryDirectory() as scratch:
         paths = [Path(file.path) for file in find_files(uris, spec.storage, Path(scratch))]
     size = sum(path.stat().st_size for path in paths)
-    if size > _MAX_MANIFEST_BYTES:
+    if size > max_bytes:
         raise ManifestError(
-            f"the manifest's local files hold {size} bytes, more than the {_MAX_MANIFEST_BYTES} "
+            f"the manifest's local files hold {size} bytes, more than the {max_bytes} "
             "that may travel with a job: put them where the cluster's nodes reach them"
         )
     return {

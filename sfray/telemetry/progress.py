@@ -17,8 +17,6 @@ from sfray.telemetry.stage_load import ANSWER_STAGE, DECODE_STAGE, StageLoad
 
 logger = logging.getLogger("sfray")
 
-_SECONDS_BETWEEN_LINES = 15.0
-
 
 class Display(Protocol):
     """Shows the state of a run; `update` is called about once a second.
@@ -109,8 +107,9 @@ class LiveDisplay:
 class LineDisplay:
     """One log line every few seconds, for logs and pipelines."""
 
-    def __init__(self) -> None:
-        self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+    def __init__(self, seconds_between_lines: float = 15.0) -> None:
+        self._pause_seconds = seconds_between_lines
+        self._next_line = time.monotonic() + self._pause_seconds
 
     def __enter__(self) -> LineDisplay:
         return self
@@ -126,7 +125,7 @@ class LineDisplay:
     def update(self, counters: RunCounters, load: StageLoad, advice: str | None) -> None:
         if time.monotonic() < self._next_line:
             return
-        self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+        self._next_line = time.monotonic() + self._pause_seconds
         logger.info(
             "%d of %d requests (%d failures), %d of %d videos, %.1f requests/s, %s left; %s",
             counters.num_done,

@@ -20,13 +20,12 @@ from sfray.pipeline.actors import DecodeStage
 from sfray.pipeline.job_stages import job_stages
 from sfray.planning.plan import make_plan
 from sfray.runs.run import run_job
-from sfray.storage import s3_folder, s3_lease
+from sfray.storage.s3_terms import S3Terms
 from tests.chaos.stages import noting_stages
 from tests.integration.fake_stages import FakeDecode, Script
 
 # Shorter than the product's, so that a storm doesn't wait for half a minute each time.
-LEASE_SECONDS = 3.0
-READ_TIMEOUT_SECONDS = 5.0
+TERMS = S3Terms(lease_seconds=3.0, read_timeout_seconds=5.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +58,6 @@ def _real_decode(spec: JobSpec) -> Callable[[], DecodeStage]:
 
 
 def main(path: str) -> int:
-    s3_lease.TERM_SECONDS = LEASE_SECONDS
-    s3_folder.READ_TIMEOUT_SECONDS = READ_TIMEOUT_SECONDS
     told = Told(**json.loads(Path(path).read_text()))
     spec = parse_job_spec(told.spec)
     folder = Path(told.folder)
@@ -72,6 +69,7 @@ def main(path: str) -> int:
             address=told.address,
             stages=noting_stages(folder, make_decode, told.poison, told.seconds),
             retry=pa.chunked_array([told.retry], pa.string()),
+            s3_terms=TERMS,
         )
     except RunError as error:
         print(f"sfray: {error}", file=sys.stderr)

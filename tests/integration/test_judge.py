@@ -12,7 +12,6 @@ from sfray.cli.evaluation import app
 from sfray.commands.evaluate import judge_folder
 from sfray.config import StorageSpec
 from sfray.errors import OutputInUseError
-from sfray.scoring import judge as judge_module
 from sfray.scoring.judge import JudgeError, JudgeSpec, judge
 from sfray.scoring.judge_log import JudgeLog
 from sfray.scoring.judge_prompts import load_prompts
@@ -227,10 +226,9 @@ def test_an_endpoint_that_is_down_stops_the_judging_and_keeps_what_was_judged(tm
         assert len(server.requests) == 195
 
 
-def test_parts_are_put_as_the_judging_goes(tmp_path, monkeypatch):
-    monkeypatch.setattr(judge_module, "_UNITS_PER_PART", 4)
+def test_parts_are_put_as_the_judging_goes(tmp_path):
     with judge_server(_by_answer) as server:
-        _judge(tmp_path, server, [row(n) for n in range(10)])
+        _judge(tmp_path, server, [row(n) for n in range(10)], units_per_part=4)
     assert len(list((tmp_path / "verdicts").glob("*.parquet"))) == 3
     assert len(_logged(tmp_path)) == 10
 

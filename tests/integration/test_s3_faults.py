@@ -1,13 +1,19 @@
 import time
+from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from sfray.errors import OutputInUseError, StorageError
 from sfray.results import read as read_results
-from sfray.storage import s3_folder, s3_lease, s3_patience
+from sfray.storage.objects import KeyTakenError
+from sfray.storage.patience import Patience
+from sfray.storage.s3_client import s3_client
 from sfray.storage.s3_folder import S3Folder
+from sfray.storage.s3_terms import S3Terms
+from tests.integration import test_s3_results_log
 from tests.integration.faulty_proxy import Fault, Once, Storm, faulty_proxy
-from tests.integration.test_s3_results_log import answered, open_log
+from tests.integration.test_s3_results_log import answered
 from tests.unit.results.outcomes import outcomes
 from tests.waiting import wait_until
 
@@ -15,10 +21,11 @@ NOT_APPLIED = (Fault.ERROR_500, Fault.ERROR_503, Fault.CUT)
 APPLIED = (Fault.REPLY_LOST, Fault.REPLY_500, Fault.REPLY_CUT)
 
 
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch):
-    """Between one try and the next."""
-    monkeypatch.setattr(s3_patience, "_MAX_WAIT_SECONDS", 0.2)
+# Short waits between one try and the next.
+TERMS = S3Terms(
+    patience=Patience(max_wait_seconds=0.2), first_patience=Patience(15.0, max_wait_seconds=0.2)
+)
+open_log = partial(test_s3_results_log.open_log, terms=TERMS)
 
 
 @pytest.fixture
@@ -75,12 +82,9 @@ def test_a_storm_changes_nothing(s3_server, uri, storage, proxy, seed):
     ]
 
 
-def test_a_put_that_is_applied_after_its_time_does_no_harm(
-    s3_server, uri, storage, proxy, monkeypatch
-):
+def test_a_put_that_is_applied_after_its_time_does_no_harm(s3_server, uri, storage, proxy):
     """The client gives up and tries again; then the first try reaches the server."""
-    monkeypatch.setattr(s3_folder, "READ_TIMEOUT_SECONDS", 0.5)
-    with open_log(uri, storage) as log:
+    with open_log(uri, storage, terms=replace(TERMS, read_timeout_seconds=0.5)) as log:
         proxy.choose, proxy.slow_seconds = Once(Fault.SLOW, "PUT", "/answers/"), 1.5
         log.append(outcomes(["a"]))
         log.flush()
@@ -91,12 +95,12 @@ def test_a_put_that_is_applied_after_its_time_does_no_harm(
 
 
 def test_a_lost_reply_does_not_hide_a_foreign_part(s3_server, uri, storage, proxy):
-    folder = S3Folder(uri, storage)
+    folder = S3Folder(uri, storage, TERMS)
     proxy.choose = Once(Fault.REPLY_LOST, "PUT", "/part")
     folder.put_new("part", b"ours", "writer-1")
     folder.put_new("part", b"ours", "writer-1")
     for body, writer in [(b"ours", "writer-2"), (b"theirs", "writer-1")]:
-        with pytest.raises(s3_folder.KeyTakenError):
+        with pytest.raises(KeyTakenError):
             folder.put_new("part", body, writer)
     assert folder.read("part") == b"ours"
 
@@ -109,9 +113,8 @@ def test_replies_that_are_cut_are_read_again(s3_server, uri, storage, proxy):
     assert proxy.happened
 
 
-def test_a_server_that_stays_down_ends_the_run(s3_server, uri, storage, proxy, monkeypatch):
-    monkeypatch.setattr(s3_folder, "PATIENCE_SECONDS", 1.0)
-    log = open_log(uri, storage)
+def test_a_server_that_stays_down_ends_the_run(s3_server, uri, storage, proxy):
+    log = open_log(uri, storage, terms=replace(TERMS, patience=Patience(1.0)))
     log.append(outcomes(["a"]))
     log.flush()
     log.append(outcomes(["b"]))
@@ -123,30 +126,26 @@ def test_a_server_that_stays_down_ends_the_run(s3_server, uri, storage, proxy, m
     assert answered(uri, s3_server.storage) == ["a"]
 
 
-def test_a_server_that_overwrites_is_refused(s3_server, uri, monkeypatch):
-    make_client = s3_folder._client
-
+def test_a_server_that_overwrites_is_refused(s3_server, uri):
     def drop_condition(params, **_):
         params["headers"].pop("If-None-Match", None)
 
-    def without_conditions(storage):
-        client = make_client(storage)
-        client.meta.events.register("before-call.s3.PutObject", drop_condition)
-        return client
-
-    monkeypatch.setattr(s3_folder, "_client", without_conditions)
+    # A client of its own, which the other tests don't share.
+    terms = replace(TERMS, read_timeout_seconds=59.0)
+    client = s3_client(s3_server.storage, terms.read_timeout_seconds)
+    client.meta.events.register("before-call.s3.PutObject", drop_condition)
     with pytest.raises(StorageError, match="ignores `If-None-Match`"):
-        open_log(uri, s3_server.storage)
+        open_log(uri, s3_server.storage, terms=terms)
 
 
-def test_a_lease_is_kept_through_a_storm(s3_server, uri, storage, proxy, monkeypatch):
-    monkeypatch.setattr(s3_lease, "TERM_SECONDS", 4.0)
-    with open_log(uri, storage) as log:
+def test_a_lease_is_kept_through_a_storm(s3_server, uri, storage, proxy):
+    terms = replace(TERMS, lease_seconds=4.0)
+    with open_log(uri, storage, terms=terms) as log:
         proxy.choose = Storm(7, rate=0.4)
         for number in range(8):
             time.sleep(0.5)
             log.append(outcomes([f"{number}"]))
             log.flush()
         with pytest.raises(OutputInUseError, match="in use by run run-1"):
-            open_log(uri, s3_server.storage, "run-2")
+            open_log(uri, s3_server.storage, "run-2", terms=terms)
     assert len(answered(uri, s3_server.storage)) == 8

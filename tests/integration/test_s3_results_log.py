@@ -7,7 +7,9 @@ from sfray.config import StorageSpec
 from sfray.errors import OutputInUseError, StorageError
 from sfray.results import read as read_results
 from sfray.results.log import ResultsLog
-from sfray.storage import s3_lease
+from sfray.storage.patience import Patience
+from sfray.storage.s3_lease import S3Lease
+from sfray.storage.s3_terms import S3Terms
 from tests.unit.results.outcomes import PASSTHROUGH, outcomes
 from tests.waiting import wait_until
 
@@ -17,12 +19,10 @@ def uri(s3_server):
     return f"s3://{s3_server.new_bucket()}/captions/v 1/"
 
 
-@pytest.fixture(autouse=True)
-def short_term(monkeypatch):
-    monkeypatch.setattr(s3_lease, "TERM_SECONDS", 1.0)
+SHORT = S3Terms(lease_seconds=1.0)
 
 
-def open_log(uri, storage, run_id="run-1", *, wait=True):
+def open_log(uri, storage, run_id="run-1", *, wait=True, terms=SHORT):
     return ResultsLog.open(
         uri,
         storage,
@@ -31,6 +31,7 @@ def open_log(uri, storage, run_id="run-1", *, wait=True):
         flush_rows=1000,
         flush_seconds=30,
         wait_for_lease=wait,
+        terms=terms,
     )
 
 
@@ -67,40 +68,40 @@ def test_duckdb_reads_the_answers(s3_server, uri, tmp_path):
     assert len(duckdb.read_parquet(f"{tmp_path}/*.parquet").fetchall()) == 2
 
 
-def test_a_live_holder_keeps_its_output(s3_server, uri, monkeypatch):
+def test_a_live_holder_keeps_its_output(s3_server, uri):
     # Of several renewals one comes in time, however busy the machine.
-    monkeypatch.setattr(s3_lease, "TERM_SECONDS", 4.0)
-    with open_log(uri, s3_server.storage) as log:
+    terms = S3Terms(lease_seconds=4.0)
+    with open_log(uri, s3_server.storage, terms=terms) as log:
         for wait in (False, True):
             with pytest.raises(OutputInUseError, match="in use by run run-1"):
-                open_log(uri, s3_server.storage, "run-2", wait=wait)
+                open_log(uri, s3_server.storage, "run-2", wait=wait, terms=terms)
         log.append(outcomes(["a"]))
     with open_log(uri, s3_server.storage, "run-2", wait=False):  # it was given back
         pass
     assert answered(uri, s3_server.storage) == ["a"]
 
 
-def test_a_challenger_gets_what_is_given_back_in_time(s3_server, uri, monkeypatch):
-    monkeypatch.setattr(s3_lease, "TERM_SECONDS", 8.0)
-    log = open_log(uri, s3_server.storage)
+def test_a_challenger_gets_what_is_given_back_in_time(s3_server, uri):
+    terms = S3Terms(lease_seconds=8.0)
+    log = open_log(uri, s3_server.storage, terms=terms)
     timer = threading.Timer(1.0, log.close)
     timer.start()
-    with open_log(uri, s3_server.storage, "run-2"):
+    with open_log(uri, s3_server.storage, "run-2", terms=terms):
         timer.join()
 
 
-def stop(log, monkeypatch):
+def stop(log):
     """What SIGSTOP does to the renewing thread."""
     log._lease._ended.set()
     log._lease._thread.join()
 
 
-def test_a_stopped_writer_is_succeeded_and_fenced(s3_server, uri, monkeypatch):
+def test_a_stopped_writer_is_succeeded_and_fenced(s3_server, uri):
     stale = open_log(uri, s3_server.storage)
     stale.append(outcomes(["a"]))
     stale.flush()
     stale.append(outcomes(["b"]))
-    stop(stale, monkeypatch)
+    stop(stale)
     with open_log(uri, s3_server.storage, "run-2") as log:
         assert log.answered_ids().to_pylist() == ["a"]
         with pytest.raises(OutputInUseError, match="another run has taken over"):
@@ -111,9 +112,9 @@ def test_a_stopped_writer_is_succeeded_and_fenced(s3_server, uri, monkeypatch):
     assert answered(uri, s3_server.storage) == ["a", "b"]
 
 
-def test_a_woken_writer_learns_that_its_lease_is_gone(s3_server, uri, monkeypatch):
+def test_a_woken_writer_learns_that_its_lease_is_gone(s3_server, uri):
     stale = open_log(uri, s3_server.storage)
-    stop(stale, monkeypatch)
+    stop(stale)
     with open_log(uri, s3_server.storage, "run-2"):
         stale._lease._ended.clear()
         stale._lease._renew_until_ended()
@@ -126,14 +127,14 @@ def test_a_woken_writer_learns_that_its_lease_is_gone(s3_server, uri, monkeypatc
     assert answered(uri, s3_server.storage) == []
 
 
-def test_of_many_openers_at_once_one_wins(s3_server, uri, monkeypatch):
+def test_of_many_openers_at_once_one_wins(s3_server, uri):
     # A holder that the machine stops for a term is taken for dead, as it should be.
-    monkeypatch.setattr(s3_lease, "TERM_SECONDS", 8.0)
+    terms = S3Terms(lease_seconds=8.0)
     logs, refused = [], []
 
     def try_to_open(number):
         try:
-            logs.append(open_log(uri, s3_server.storage, f"run-{number}"))
+            logs.append(open_log(uri, s3_server.storage, f"run-{number}", terms=terms))
         except OutputInUseError as error:
             refused.append(error)
 
@@ -148,7 +149,7 @@ def test_of_many_openers_at_once_one_wins(s3_server, uri, monkeypatch):
 
 def test_without_a_lease_the_last_opener_wins(s3_server, uri, monkeypatch):
     """The fence alone keeps every row single, whatever becomes of the lease."""
-    monkeypatch.setattr(s3_lease.S3Lease, "take", classmethod(lambda cls, *_: FakeLease()))
+    monkeypatch.setattr(S3Lease, "take", classmethod(lambda cls, *_: FakeLease()))
     logs, rows_of_each = [], [f"{n}" for n in range(4)]
     threads = [
         threading.Thread(
@@ -189,13 +190,13 @@ def test_the_lease_is_renewed(s3_server, uri):
         wait_until(lambda: log._lease._state.counter > before, "a renewal")
 
 
-def test_what_was_lost_with_a_writer_is_counted(s3_server, uri, monkeypatch):
+def test_what_was_lost_with_a_writer_is_counted(s3_server, uri):
     stale = open_log(uri, s3_server.storage)
     stale.append(outcomes(["a"]))
     stale.flush()
     stale.append(outcomes(["b"], ["c"]))
     wait_until(lambda: stale._lease._state.num_rows == 3, "a renewal with three rows")
-    stop(stale, monkeypatch)
+    stop(stale)
     with open_log(uri, s3_server.storage, "run-2") as log:
         assert log.num_lost_before == 2
         log.append(outcomes(["b"], ["c"]))
@@ -204,16 +205,23 @@ def test_what_was_lost_with_a_writer_is_counted(s3_server, uri, monkeypatch):
 
 
 def test_what_refuses_is_one_sentence(s3_server, uri, monkeypatch):
-    monkeypatch.setattr("sfray.storage.s3_folder.FIRST_PATIENCE_SECONDS", 0.5)
-    with pytest.raises(StorageError, match=r"can't be opened: .*bucket does not exist"):
-        open_log("s3://no-such-bucket-anywhere/x", s3_server.storage)
-    with pytest.raises(StorageError, match="can't be opened: Could not connect"):
-        open_log(uri, StorageSpec(endpoint_url="http://127.0.0.1:9"))
-    with pytest.raises(StorageError, match=r"can't be opened: .*profile.*nobody"):
-        open_log(uri, s3_server.storage.model_copy(update={"profile": "nobody"}))
-    with pytest.raises(StorageError, match="AccessDenied"):
-        open_log(uri, s3_server.storage.model_copy(update={"anonymous": True}))
+    terms = S3Terms(first_patience=Patience(seconds=0.5))
+    another_region = s3_server.storage.model_copy(update={"region": "eu-west-1"})
+
+    def refused(uri, storage, words):
+        with pytest.raises(StorageError, match=words) as caught:
+            open_log(uri, storage, terms=terms)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    nowhere = StorageSpec(endpoint_url="http://127.0.0.1:9")
+    nobody = s3_server.storage.model_copy(update={"profile": "nobody"})
+    anonymous = s3_server.storage.model_copy(update={"anonymous": True})
+    bucket = "s3://no-such-bucket-anywhere/x"
+    refused(bucket, s3_server.storage, r"can't be opened: .*bucket does not exist")
+    refused(uri, nowhere, "can't be opened: Could not connect")
+    refused(uri, nobody, r"can't be opened: .*profile.*nobody")
+    refused(uri, anonymous, "AccessDenied")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wr0ng")
-    with pytest.raises(StorageError, match="SignatureDoesNotMatch") as caught:
-        open_log(uri, s3_server.storage)
-    assert "wr0ng" not in str(caught.value)
+    # Another region is another client, made with the key of now.
+    assert "wr0ng" not in refused(uri, another_region, "SignatureDoesNotMatch")

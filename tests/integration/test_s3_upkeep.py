@@ -13,9 +13,11 @@ from sfray.errors import StorageError
 from sfray.results.compact import compact
 from sfray.results.read import current_state
 from sfray.results.verify import verify
-from sfray.storage import s3_lease
+from sfray.storage.s3_terms import S3Terms
 from tests.integration.test_s3_results_log import answered, open_log
 from tests.unit.results.outcomes import PASSTHROUGH, outcomes
+
+TERMS = S3Terms(lease_seconds=2.0)
 
 
 @pytest.fixture
@@ -23,13 +25,8 @@ def bucket(s3_server):
     return s3_server.new_bucket()
 
 
-@pytest.fixture(autouse=True)
-def short_term(monkeypatch):
-    monkeypatch.setattr(s3_lease, "TERM_SECONDS", 2.0)
-
-
 def run(uri, storage, run_id, asked, answers, failures):
-    with open_log(uri, storage, run_id) as log:
+    with open_log(uri, storage, run_id, terms=TERMS) as log:
         requests = outcomes(asked).select(table_schema("requests", PASSTHROUGH).names)
         log.write_run_file(run_id, "requests.parquet", requests)
         log.append(outcomes(answers, failures, run_id=run_id))
@@ -65,11 +62,10 @@ def test_a_process_that_is_stopped_and_woken_ends(s3_server, bucket):
         import sys
         from sfray.config import StorageSpec
         from sfray.errors import OutputInUseError
-        from sfray.storage import s3_lease
         from tests.integration.test_s3_results_log import open_log, outcomes
-        s3_lease.TERM_SECONDS = 2.0
+        from tests.integration.test_s3_upkeep import TERMS
         storage = StorageSpec.model_validate_json({s3_server.storage.model_dump_json()!r})
-        log = open_log({uri!r}, storage)
+        log = open_log({uri!r}, storage, terms=TERMS)
         log.append(outcomes(["a"]))
         log.flush()
         print("flushed", flush=True)
@@ -87,7 +83,7 @@ def test_a_process_that_is_stopped_and_woken_ends(s3_server, bucket):
     ) as stale:
         assert stale.stdout.readline() == "flushed\n"
         os.kill(stale.pid, signal.SIGSTOP)
-        with open_log(uri, s3_server.storage, "run-2") as log:
+        with open_log(uri, s3_server.storage, "run-2", terms=TERMS) as log:
             assert log.answered_ids().to_pylist() == ["a"]
             os.kill(stale.pid, signal.SIGCONT)
             told, _ = stale.communicate("go on\n", timeout=60)

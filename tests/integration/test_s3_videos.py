@@ -13,16 +13,17 @@ import pytest
 from sfray.config import StorageSpec, VideosSpec
 from sfray.errors import RequestError, StorageError
 from sfray.records import VideoSource, WorkItem
-from sfray.sources import fetch, remote
-from sfray.sources import s3 as s3_file
-from sfray.sources.fetch import Fetcher
+from sfray.sources.fetch import FetchedFile, Fetcher
+from sfray.sources.remote import FetchTerms
 from sfray.stages.decode_video import DecodeConfig, DecodeVideo
+from sfray.storage.patience import Patience
 from tests.integration.faulty_proxy import Fault, Once, Storm, faulty_proxy
 from tests.integration.s3_server import S3Server
 from tests.resources.make_videos import Kind, number_of
 
 VIDEO = Path(__file__).parents[1] / "resources" / "parity" / "videos" / "v12_336sq_1fps_20f.mp4"
 LOSSLESS = {"qp": "0", "preset": "ultrafast"}
+BY_RANGE = FetchTerms(whole_file_bytes=0)
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +34,16 @@ def bucket(s3_server: S3Server) -> str:
     return bucket
 
 
-def stage_on(storage: StorageSpec, num_frames: int = 4, image_size: int = 32) -> DecodeVideo:
-    return DecodeVideo(DecodeConfig(storage=storage, num_frames=num_frames, image_size=image_size))
+def stage_on(
+    storage: StorageSpec,
+    num_frames: int = 4,
+    image_size: int = 32,
+    terms: FetchTerms = FetchTerms(),
+) -> DecodeVideo:
+    config = DecodeConfig(
+        storage=storage, fetch_terms=terms, num_frames=num_frames, image_size=image_size
+    )
+    return DecodeVideo(config)
 
 
 def code_of(fetcher: Fetcher, uri: str) -> str:
@@ -98,15 +107,12 @@ def test_clips_of_a_video_share_its_fetch(s3_server: S3Server, bucket: str) -> N
     assert [clip.source for clip in clips] == [same] * 4
 
 
-def test_a_long_video_is_read_by_range(
-    s3_server: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_video_is_read_by_range(s3_server: S3Server, bucket: str, tmp_path: Path) -> None:
     """The index at the end of the file, and few of the frames."""
-    monkeypatch.setattr(fetch, "WHOLE_FILE_BYTES", 0)
     kind = Kind(name="long", num_frames=200, gop=1, size=(960, 720), options=LOSSLESS)
     path = kind.write(tmp_path)
     s3_server.client().upload_file(str(path), bucket, "long.mp4")
-    stage = stage_on(s3_server.storage, image_size=96)
+    stage = stage_on(s3_server.storage, image_size=96, terms=BY_RANGE)
     try:
         decoded = stage(_item(f"s3://{bucket}/long.mp4"))
     finally:
@@ -127,18 +133,17 @@ def test_a_video_that_changes_is_read_again(
     client, key = s3_server.client(), "changing.mp4"
     content = VIDEO.read_bytes()
     client.put_object(Bucket=bucket, Key=key, Body=content + bytes(2**21))
-    monkeypatch.setattr(fetch, "WHOLE_FILE_BYTES", 0)
     changes = itertools.count()
     check = DecodeVideo._read
 
-    def change_once(self: DecodeVideo, item: WorkItem, file: fetch.FetchedFile) -> object:
+    def change_once(self: DecodeVideo, item: WorkItem, file: FetchedFile) -> object:
         if next(changes) == 0:
             client.put_object(Bucket=bucket, Key=key, Body=content + bytes(2**21 + 1))
             file.read(2**21, 10)
         return check(self, item, file)
 
     monkeypatch.setattr(DecodeVideo, "_read", change_once)
-    stage = stage_on(s3_server.storage)
+    stage = stage_on(s3_server.storage, terms=BY_RANGE)
     try:
         decoded = stage(_item(f"s3://{bucket}/{key}"))
     finally:
@@ -147,21 +152,22 @@ def test_a_video_that_changes_is_read_again(
     assert next(changes) == 2
 
 
-@pytest.mark.parametrize("whole_bytes", [0, fetch.WHOLE_FILE_BYTES], ids=["by range", "whole"])
+@pytest.mark.parametrize("whole_bytes", [0, 2**30], ids=["by range", "whole"])
 @pytest.mark.parametrize("seed", range(2))
 def test_a_storm_changes_no_frame(
     s3_server: S3Server,
     bucket: str,
-    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     whole_bytes: int,
     seed: int,
 ) -> None:
     """Errors 500 and 503, connections that are cut before and in the middle, slow answers."""
-    monkeypatch.setattr(remote, "_MAX_WAIT_SECONDS", 0.05)
-    monkeypatch.setattr(s3_file, "FIRST_BYTES", 2**13)
-    monkeypatch.setattr(fetch, "WHOLE_FILE_BYTES", whole_bytes)
-    monkeypatch.setattr(fetch, "_BLOCK_BYTES", 2**13)
+    terms = FetchTerms(
+        whole_file_bytes=whole_bytes,
+        block_bytes=2**13,
+        first_bytes=2**13,
+        patience=Patience(max_wait_seconds=0.05),
+    )
     path = Kind(name="storm", num_frames=60, gop=1, size=(640, 480), options=LOSSLESS).write(
         tmp_path
     )
@@ -169,7 +175,7 @@ def test_a_storm_changes_no_frame(
     s3_server.client().upload_file(str(path), bucket, "storm.mp4")
     with faulty_proxy(s3_server.endpoint_url) as proxy:
         storage = s3_server.storage.model_copy(update={"endpoint_url": proxy.endpoint_url})
-        stage = stage_on(storage, num_frames=8)
+        stage = stage_on(storage, num_frames=8, terms=terms)
         try:
             calm = stage(_item(str(path))).video
             proxy.choose = Storm(seed, rate=0.3)
@@ -183,22 +189,19 @@ def test_a_storm_changes_no_frame(
     np.testing.assert_array_equal(stormy.video.frames_THWC, calm.frames_THWC)
 
 
-def test_a_server_that_is_too_slow_once(
-    s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is asked again; one that stays so costs its video only."""
-    monkeypatch.setattr(remote, "_MAX_WAIT_SECONDS", 0.05)
-    monkeypatch.setattr(s3_file, "READ_SECONDS", 0.2)
+def test_a_server_that_is_too_slow_once(s3_server: S3Server, bucket: str) -> None:
+    """It is asked again, even if the first answer took all of the time; one that stays so costs
+    its video only."""
+    hasty = FetchTerms(read_seconds=0.5, patience=Patience(seconds=0.1))
     with faulty_proxy(s3_server.endpoint_url) as proxy:
         proxy.slow_seconds = 1
         storage = s3_server.storage.model_copy(update={"endpoint_url": proxy.endpoint_url})
         proxy.choose = Once(Fault.SLOW, "GET", "v.mp4")
-        with Fetcher(VideosSpec(), storage).open(f"s3://{bucket}/a b/v.mp4") as file:
+        with Fetcher(VideosSpec(), storage, hasty).open(f"s3://{bucket}/a b/v.mp4") as file:
             assert file.read(0, file.size) == VIDEO.read_bytes()
         assert [fault for fault, _, _ in proxy.happened] == [Fault.SLOW]
-        monkeypatch.setattr(remote, "_ATTEMPTS", 2)
         proxy.choose = lambda _method, _path: Fault.SLOW
-        again = Fetcher(VideosSpec(), storage)
+        again = Fetcher(VideosSpec(), storage, hasty)
         assert code_of(again, f"s3://{bucket}/a b/v.mp4") == "fetch_failed"
 
 

@@ -39,9 +39,10 @@ from sfray.model.checkpoints.weight_files import (
 )
 from sfray.model.profile import ModelProfile, read_profile
 from sfray.sources.remote import plain_etag
-from sfray.sources.s3 import S3File, s3_client
+from sfray.sources.s3 import S3File
 from sfray.storage.faults import storage_faults
-from sfray.storage.s3_patience import is_transient
+from sfray.storage.patience import Patience, patiently
+from sfray.storage.s3_client import is_transient, s3_client
 
 logger = logging.getLogger("sfray")
 
@@ -158,11 +159,16 @@ class S3Checkpoint(Checkpoint):
         return WeightFile(uri, one.size, read)
 
 
-def find_on_s3(model: ModelSpec, storage: StorageSpec) -> S3Checkpoint:
+def find_on_s3(
+    model: ModelSpec, storage: StorageSpec, patience: Patience = Patience(seconds=15.0)
+) -> S3Checkpoint:
     """The version of a checkpoint that the model's revision names, else what S3 holds now.
 
     S3 is not asked for a version that is known here. Where it can't be reached, it is the version
     that was listed last. `HF_HUB_OFFLINE` is about the hub, and says nothing about S3.
+
+    Args:
+        patience: with the listing, before S3 is found unreachable.
 
     Raises:
         CheckpointError: there is none; one sentence.
@@ -173,7 +179,7 @@ def find_on_s3(model: ModelSpec, storage: StorageSpec) -> S3Checkpoint:
         return S3Checkpoint(model, storage, place, known)
     try:
         with storage_faults(CheckpointError, f"the checkpoint {uri} can't be read"):
-            listed = _listed(uri, storage)
+            listed = patiently(lambda: _listed(uri, storage), is_transient, patience)
     except CheckpointError as error:
         latest = _remembered(place, None)
         if model.revision or latest is None or not _is_unreachable(error.__cause__):
@@ -191,9 +197,9 @@ def find_on_s3(model: ModelSpec, storage: StorageSpec) -> S3Checkpoint:
 
 def _place(uri: str, storage: StorageSpec) -> Path:
     """Where versions of a checkpoint are kept on this machine."""
-    told = f"{storage.endpoint_url or ''} {'/'.join(_bucket_and_prefix(uri))}"
+    key = f"{storage.endpoint_url or ''} {'/'.join(_bucket_and_prefix(uri))}"
     label = re.sub(r"[^\w.-]", "-", Path(uri).name)
-    digest = hashlib.sha256(told.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
     return _cache() / "checkpoints" / f"{label}-{digest}"
 
 

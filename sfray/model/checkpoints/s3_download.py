@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from botocore.exceptions import ClientError
 
 from sfray.errors import CheckpointError
-from sfray.sources.remote import ShortReadError, with_retries
-from sfray.sources.s3 import breaks_off
+from sfray.storage.patience import Patience, ShortReadError, patiently
+from sfray.storage.s3_client import http_status, is_transient
 
 # So much is asked for at once; what has come before a connection breaks is kept.
 _RANGE_BYTES = 64 * 2**20
@@ -62,8 +62,19 @@ class ETagDigest:
         self._num_bytes = 0
 
 
-def download(client: Any, bucket: str, key: str, etag: str, size: int, target: Path) -> None:
+def download(
+    client: Any,
+    bucket: str,
+    key: str,
+    etag: str,
+    size: int,
+    target: Path,
+    patience: Patience = Patience(),
+) -> None:
     """Fetches the version `etag` of an object; what was fetched before a cut is not fetched again.
+
+    Args:
+        patience: of each range.
 
     Raises:
         CheckpointError: the object has changed, or its bytes aren't those that S3 says.
@@ -73,12 +84,12 @@ def download(client: Any, bucket: str, key: str, etag: str, size: int, target: P
     partial = target.with_name(f".{target.name}.part")
     for begun_before in (True, False):
         try:
-            digest = told_digest(client, place, size)
+            digest = patiently(lambda: expected_digest(client, place, size), is_transient, patience)
             if digest is None or not begun_before:
                 partial.unlink(missing_ok=True)  # what can't be verified is not gone on with
-            _fetch(client, place, size, partial, digest)
+            _fetch(client, place, size, partial, digest, patience)
         except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 412:
+            if http_status(error) != 412:
                 raise
             raise CheckpointError(
                 f"s3://{bucket}/{key} was replaced while the checkpoint was read: run again"
@@ -90,14 +101,14 @@ def download(client: Any, bucket: str, key: str, etag: str, size: int, target: P
     raise CheckpointError(f"s3://{bucket}/{key} came damaged: its digest is not that of its ETag")
 
 
-def told_digest(client: Any, place: dict[str, str], size: int) -> Digest | None:
+def expected_digest(client: Any, place: dict[str, str], size: int) -> Digest | None:
     """What S3 says of an object's bytes; None where it says nothing that can be computed.
 
     An ETag is no MD5 where a key service encrypts, and in directory buckets.
     """
-    told = client.head_object(**place)
+    head = client.head_object(**place)
     match = _MD5_ETAG.fullmatch(place["IfMatch"])
-    encrypted = told.get("ServerSideEncryption", "AES256") != "AES256"
+    encrypted = head.get("ServerSideEncryption", "AES256") != "AES256"
     if not match or encrypted or place["Bucket"].endswith("--x-s3"):
         return None
     if match[2] is None:
@@ -112,7 +123,12 @@ def told_digest(client: Any, place: dict[str, str], size: int) -> Digest | None:
 
 
 def _fetch(
-    client: Any, place: dict[str, str], size: int, partial: Path, digest: Digest | None
+    client: Any,
+    place: dict[str, str],
+    size: int,
+    partial: Path,
+    digest: Digest | None,
+    patience: Patience,
 ) -> None:
     with partial.open("a+b") as file:
         if file.tell() > size:
@@ -135,6 +151,6 @@ def _fetch(
                 raise ShortReadError
 
         while file.tell() < size:
-            with_retries(go_on, breaks_off)
+            patiently(go_on, is_transient, patience)
         file.flush()
         os.fsync(file.fileno())

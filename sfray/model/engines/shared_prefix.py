@@ -12,6 +12,7 @@ positions, H heads, K key/value heads, G = H / K, E width of a head, Q = B * G *
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -79,6 +80,7 @@ class SharedPass:
         prefixes: of each video, and how many rows of the batch are behind it.
         slots: of each row in the cache of own positions.
         positions: of each row, where its inputs stand behind the prefix; fewer are padded.
+        max_scores: of one matrix product with a prefix, where the scores are kept.
     """
 
     def __init__(
@@ -87,9 +89,11 @@ class SharedPass:
         own: OwnCache,
         slots: list[int],
         positions: list[range],
+        max_scores: int = MAX_SCORES,
     ) -> None:
         self.prefixes = prefixes
         self.own = own
+        self.max_scores = max_scores
         longest = max(map(len, positions))
         padded = [[*row, *[own.capacity] * (longest - len(row))] for row in positions]
         device = own.layers[0][0].device
@@ -160,7 +164,8 @@ def _prefix_part(
 ) -> tuple[Tensor, Tensor]:
     """Attention of each video's rows to its prefix."""
     _, num_kv_heads, num_groups, num_steps, width = query_RKGSE.shape
-    part = _flash_part if _has_flash_attention(query_RKGSE) else _part_in_chunks
+    in_chunks = partial(_part_in_chunks, max_scores=shared.max_scores)
+    part = _flash_part if _has_flash_attention(query_RKGSE) else in_chunks
     outputs: list[tuple[Tensor, Tensor]] = []
     counts = [num_rows for _, num_rows in shared.prefixes]
     for (prefix, _), query_BKGSE in zip(shared.prefixes, query_RKGSE.split(counts), strict=True):
@@ -184,9 +189,9 @@ def _flash_part(
 
 
 def _part_in_chunks(
-    query_KQE: Tensor, keys_KPE: Tensor, values_KPE: Tensor, scale: float
+    query_KQE: Tensor, keys_KPE: Tensor, values_KPE: Tensor, scale: float, *, max_scores: int
 ) -> tuple[Tensor, Tensor]:
-    chunk = max(1, MAX_SCORES // keys_KPE.shape[:2].numel())
+    chunk = max(1, max_scores // keys_KPE.shape[:2].numel())
     parts = [_part(part, keys_KPE, values_KPE, scale) for part in query_KQE.split(chunk, 1)]
     outs, totals = zip(*parts, strict=True)
     return torch.cat(outs, 1), torch.cat(totals, 1)

@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from sfray.config import ManifestSpec, StorageSpec
 from sfray.errors import ManifestError
 from sfray.manifest.columns import ROW_FIELDS
+from sfray.manifest.files import BLOCK_BYTES
 from sfray.manifest.rows import read_manifest
 
 FLAT = [f.name for f in ROW_FIELDS]
 
 
-def read(uri, extra=(), **spec):
+def read(uri, extra=(), block_bytes=BLOCK_BYTES, **spec):
     uris = uri if isinstance(uri, tuple) else str(uri)
-    return read_manifest(ManifestSpec(uri=uris, **spec), StorageSpec(), extra)
+    return read_manifest(ManifestSpec(uri=uris, **spec), StorageSpec(), extra, block_bytes)
 
 
 def rows_of(uri, extra=(), **spec):
@@ -211,19 +212,19 @@ def test_types_of_several_files_are_united(tmp_path):
         read(tmp_path, passthrough=("x",))
 
 
-def test_many_rows_come_in_batches(tmp_path, monkeypatch):
-    monkeypatch.setattr("sfray.manifest.files.BLOCK_BYTES", 2000)
+def test_many_rows_come_in_batches(tmp_path):
     rows = [{"video_uri": f"v{i}", "n": i if i > 100 else None} for i in range(500)]
     write_jsonl(tmp_path / "m.jsonl", rows)
     (tmp_path / "m.csv").write_text(
         "n,video_uri\n" + "".join(f'{i},"v\n{i}"\n' for i in range(500))
     )
-    batches = list(read(tmp_path / "m.jsonl", passthrough=("n",)).batches())
+    manifest = read(tmp_path / "m.jsonl", block_bytes=2000, passthrough=("n",))
+    batches = list(manifest.batches())
     assert len(batches) > 5
     table = pa.concat_tables(batches)
     assert table["row_number"].to_pylist() == list(range(500))
     assert table["n"].to_pylist() == [r["n"] for r in rows]
-    table = pa.concat_tables(read(tmp_path / "m.csv").batches())
+    table = pa.concat_tables(read(tmp_path / "m.csv", block_bytes=2000).batches())
     assert table["video_uri"].to_pylist() == [f"v\n{i}" for i in range(500)]
 
 

@@ -2,7 +2,6 @@ import pytest
 
 from sfray.config import StorageSpec
 from sfray.errors import SpecError, StorageError
-from sfray.results import compact as compaction
 from sfray.results.compact import compact
 from sfray.results.parts import PartSequence
 from sfray.results.read import current_state
@@ -61,7 +60,6 @@ def test_a_copy_can_be_brought_up_to_date(source, tmp_path):
 
 @pytest.mark.parametrize("number", range(4))
 def test_an_interrupted_copy_goes_on(source, tmp_path, monkeypatch, number):
-    monkeypatch.setattr(compaction, "PART_ROWS", 3)
     left = [number]
     append = PartSequence.append
 
@@ -73,9 +71,9 @@ def test_an_interrupted_copy_goes_on(source, tmp_path, monkeypatch, number):
 
     monkeypatch.setattr(PartSequence, "append", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        compact(str(source), str(tmp_path / "copy"), LOCAL)
+        compact(str(source), str(tmp_path / "copy"), LOCAL, part_rows=3)
     monkeypatch.setattr(PartSequence, "append", append)
-    report = compact(str(source), str(tmp_path / "copy"), LOCAL)
+    report = compact(str(source), str(tmp_path / "copy"), LOCAL, part_rows=3)
     assert report.proof.ok
     assert state(tmp_path / "copy") == state(source)
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,22 +18,30 @@ import pytest
 
 from sfray.config import StorageSpec, VideosSpec
 from sfray.errors import RequestError
-from sfray.sources import fetch, remote
-from sfray.sources import web as web_file
 from sfray.sources.fetch import Fetcher
+from sfray.sources.remote import FetchTerms
+from sfray.storage.patience import Patience
 
 SMALL = bytes(range(256)) * 40
 LARGE = os.urandom(3 * 2**20 + 17)
 SECRET = "X-Amz-Signature=hush"  # noqa: S105
 
 
-def fetcher(**videos: object) -> Fetcher:
-    return Fetcher(VideosSpec(**videos), StorageSpec())
+# What ends well has time for it; what ends in a failure isn't waited for.
+PATIENT = FetchTerms(patience=Patience(max_wait_seconds=0.01))
+HASTY = FetchTerms(patience=Patience(seconds=0.2, max_wait_seconds=0.01))
+BY_RANGE = replace(PATIENT, whole_file_bytes=2**20)
+ENDLESS = FetchTerms(patience=Patience(seconds=float("inf"), max_wait_seconds=0.01))
+FOR_EVER = 10_000
 
 
-def web_fetcher(**videos: object) -> Fetcher:
+def fetcher(terms: FetchTerms = PATIENT, **videos: object) -> Fetcher:
+    return Fetcher(VideosSpec(**videos), StorageSpec(), terms)
+
+
+def web_fetcher(terms: FetchTerms = PATIENT, **videos: object) -> Fetcher:
     schemes = {"allowed_schemes": ["http", "https"], "allowed_hosts": ["127.0.0.1"]}
-    return fetcher(**schemes | videos)
+    return fetcher(terms, **schemes | videos)
 
 
 def code_of(open_by: Fetcher, uri: str) -> str:
@@ -126,9 +134,7 @@ class Web:
 
 
 @pytest.fixture
-def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
-    monkeypatch.setattr(remote, "_MAX_WAIT_SECONDS", 0.01)
-    monkeypatch.setattr(web_file, "_RETRIES", web_file._RETRIES.new(backoff_factor=0.001))
+def web() -> Iterator[Web]:
     web = Web()
 
     class Handler(BaseHTTPRequestHandler):
@@ -199,22 +205,22 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_server_that_drips_is_given_up(
-    web: Web, ranges: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(web_file, "READ_SECONDS", 0.1)
+def test_a_server_that_drips_is_given_up(web: Web, ranges: bool) -> None:
+    """Other than one that stands still, it isn't asked again."""
     web.ranges, web.pause_seconds = ranges, 0.01
-    assert code_of(web_fetcher(), f"{web.url}/v.mp4?{SECRET}") == "fetch_failed"
-    assert len(web.asked) == 1
+    terms = replace(ENDLESS, read_seconds=0.5)
+    assert code_of(web_fetcher(terms), f"{web.url}/v.mp4?{SECRET}") == "fetch_failed"
 
 
-@pytest.mark.parametrize(("redirects", "trouble"), [({"/v.mp4": "/w.mp4"}, [404]), ({}, [503] * 5)])
+@pytest.mark.parametrize(
+    ("redirects", "trouble"), [({"/v.mp4": "/w.mp4"}, [404]), ({}, [503] * FOR_EVER)]
+)
 def test_bodies_that_nobody_wants_are_not_waited_for(
     web: Web, redirects: dict[str, str], trouble: list[int]
 ) -> None:
     web.redirects, web.trouble, web.pause_seconds = redirects, trouble, 10
     began = time.monotonic()
-    assert code_of(web_fetcher(), f"{web.url}/v.mp4") in ("not_found", "fetch_failed")
+    assert code_of(web_fetcher(HASTY), f"{web.url}/v.mp4") in ("not_found", "fetch_failed")
     assert time.monotonic() - began < 10
     web.pause_seconds = 0
 
@@ -229,17 +235,10 @@ def test_an_answer_without_an_end_is_given_up(web: Web) -> None:
     ("content", "ranges", "is_whole"),
     [(SMALL, True, True), (LARGE, True, False), (LARGE, False, True)],
 )
-def test_what_a_file_was_is_known(
-    web: Web,
-    monkeypatch: pytest.MonkeyPatch,
-    content: bytes,
-    ranges: bool,
-    is_whole: bool,
-) -> None:
+def test_what_a_file_was_is_known(web: Web, content: bytes, ranges: bool, is_whole: bool) -> None:
     """The hash where all bytes came anyway: of a small file, or from a server without ranges."""
-    monkeypatch.setattr(fetch, "WHOLE_FILE_BYTES", 2**20)
     web.content, web.ranges, web.etags = content, ranges, ['"v1"']
-    with web_fetcher().open(f"{web.url}/v.mp4") as file:
+    with web_fetcher(BY_RANGE).open(f"{web.url}/v.mp4") as file:
         assert (file.size, file.etag) == (len(content), "v1")
         assert file.sha256 == (hashlib.sha256(content).hexdigest() if is_whole else None)
 
@@ -255,10 +254,9 @@ def test_a_small_file_comes_whole_in_one_request(web: Web) -> None:
     assert len(web.asked) == 1
 
 
-def test_a_long_file_comes_by_range(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "WHOLE_FILE_BYTES", 2**20)
+def test_a_long_file_comes_by_range(web: Web) -> None:
     web.content = LARGE
-    with web_fetcher().open(f"{web.url}/v.mp4") as file:
+    with web_fetcher(BY_RANGE).open(f"{web.url}/v.mp4") as file:
         assert file.descriptor is None
         assert file.read(2**21 - 5, 10) == LARGE[2**21 - 5 : 2**21 + 5]
         assert file.read(2**21 - 5, 10) == LARGE[2**21 - 5 : 2**21 + 5]
@@ -268,10 +266,9 @@ def test_a_long_file_comes_by_range(web: Web, monkeypatch: pytest.MonkeyPatch) -
         assert file.read(len(LARGE), 5) == b""
 
 
-def test_what_is_expected_comes_at_once(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "WHOLE_FILE_BYTES", 2**20)
+def test_what_is_expected_comes_at_once(web: Web) -> None:
     web.content = LARGE
-    with web_fetcher().open(f"{web.url}/v.mp4") as file:
+    with web_fetcher(BY_RANGE).open(f"{web.url}/v.mp4") as file:
         begin, end = 2**20, 2**20 + 7 * 2**17
         before = file.bytes_fetched
         for offset in range(begin, end, 2**17):
@@ -280,10 +277,9 @@ def test_what_is_expected_comes_at_once(web: Web, monkeypatch: pytest.MonkeyPatc
         assert file.bytes_fetched - before == 2**20  # whole blocks
 
 
-def test_a_server_without_ranges(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "WHOLE_FILE_BYTES", 2**20)
+def test_a_server_without_ranges(web: Web) -> None:
     web.content, web.ranges = LARGE, False
-    with web_fetcher().open(f"{web.url}/v.mp4") as file:
+    with web_fetcher(BY_RANGE).open(f"{web.url}/v.mp4") as file:
         assert file.read(0, len(LARGE)) == LARGE
     assert len(web.asked) == 1
 
@@ -314,20 +310,39 @@ def test_what_does_not_pass_is_told_at_once(
 
 
 def test_a_server_that_never_recovers(web: Web) -> None:
-    web.trouble = [503] * 99
-    assert code_of(web_fetcher(), f"{web.url}/v.mp4?{SECRET}") == "fetch_failed"
+    web.trouble = [503] * FOR_EVER
+    assert code_of(web_fetcher(HASTY), f"{web.url}/v.mp4?{SECRET}") == "fetch_failed"
 
 
-def test_no_server_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_MAX_WAIT_SECONDS", 0.01)
-    assert code_of(web_fetcher(), f"http://127.0.0.1:1/v.mp4?{SECRET}") == "fetch_failed"
+def test_no_server_at_all() -> None:
+    assert code_of(web_fetcher(HASTY), f"http://127.0.0.1:1/v.mp4?{SECRET}") == "fetch_failed"
 
 
-def test_a_file_that_changes_is_noticed(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "WHOLE_FILE_BYTES", 2**20)
+def test_who_speaks_no_tls_is_told_at_once(web: Web) -> None:
+    """As is who has a certificate of no use."""
+    uri = f"{web.url.replace('http:', 'https:')}/v.mp4?{SECRET}"
+    with (
+        pytest.raises(RequestError, match=r"did not deliver the file: SSLError$"),
+        web_fetcher(ENDLESS).open(uri),
+    ):
+        pass
+
+
+def test_what_is_waited_for_is_logged_without_its_path(
+    web: Web, caplog: pytest.LogCaptureFixture
+) -> None:
+    web.trouble = [503, 0, 503]
+    uri = f"{web.url.replace('//', '//me:hush@')}/secret.mp4?{SECRET}"
+    with caplog.at_level("WARNING", "sfray"), web_fetcher().open(uri):
+        pass
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("sfray")]
+    assert told == ["storage, attempt 3: it answered 503; trying again"]
+
+
+def test_a_file_that_changes_is_noticed(web: Web) -> None:
     web.content = LARGE
     web.etags = ['"one"', '"two"']
-    assert code_of(web_fetcher(), f"{web.url}/v.mp4") == "video_changed"
+    assert code_of(web_fetcher(BY_RANGE), f"{web.url}/v.mp4") == "video_changed"
 
 
 def test_private_hosts_need_to_be_listed(web: Web) -> None:
@@ -362,13 +377,10 @@ def test_redirects_are_checked_like_addresses(web: Web) -> None:
     assert code_of(web_fetcher(), f"{web.url}/round") == "fetch_failed"
 
 
-def test_what_a_redirect_leads_to_may_change_in_the_middle(
-    web: Web, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_redirect_leads_to_may_change_in_the_middle(web: Web) -> None:
     """Such as a signed address, good for a few minutes."""
-    monkeypatch.setattr(fetch, "WHOLE_FILE_BYTES", 0)
     web.content, web.redirects = LARGE, {"/v.mp4": "/signed-1"}
-    with web_fetcher().open(f"{web.url}/v.mp4") as file:
+    with web_fetcher(BY_RANGE).open(f"{web.url}/v.mp4") as file:
         web.redirects, web.trouble = {"/v.mp4": "/signed-2"}, [403]
         assert file.read(2**21, 100) == LARGE[2**21 : 2**21 + 100]
     assert web.asked[-3:] == ["/signed-1", "/v.mp4", "/signed-2"]
@@ -400,9 +412,9 @@ def test_scratch_files_have_no_name(
 # S3, by the same server: boto3 asks it for ranges as a browser does
 
 
-def s3_fetcher(web: Web) -> Fetcher:
+def s3_fetcher(web: Web, terms: FetchTerms = PATIENT) -> Fetcher:
     storage = StorageSpec(endpoint_url=web.url, region="us-east-1", anonymous=True)
-    return Fetcher(VideosSpec(), storage)
+    return Fetcher(VideosSpec(), storage, terms)
 
 
 @pytest.mark.parametrize("trouble", [[503], [0, 0], [500, 0]])
@@ -413,8 +425,8 @@ def test_s3_that_stumbles(web: Web, trouble: list[int]) -> None:
 
 
 def test_s3_that_always_breaks_off(web: Web) -> None:
-    web.trouble = [0] * 99
-    assert code_of(s3_fetcher(web), "s3://bucket/v.mp4") == "fetch_failed"
+    web.trouble = [0] * FOR_EVER
+    assert code_of(s3_fetcher(web, HASTY), "s3://bucket/v.mp4") == "fetch_failed"
 
 
 def test_an_object_without_bytes(web: Web) -> None:

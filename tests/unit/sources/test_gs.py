@@ -15,8 +15,8 @@ from gcsfs.core import GCSFileSystem
 
 from sfray.config import StorageSpec, VideosSpec
 from sfray.errors import RequestError, StorageError
-from sfray.sources import fetch
 from sfray.sources.fetch import Fetcher
+from sfray.sources.remote import FetchTerms
 
 CONTENT = bytes(range(256)) * 8000
 OBJECT = "/storage/v1/b/bucket/o/a b/v.mp4"
@@ -75,8 +75,8 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
         thread.join()
 
 
-def fetcher() -> Fetcher:
-    return Fetcher(VideosSpec(), StorageSpec(anonymous=True))
+def fetcher(terms: FetchTerms = FetchTerms()) -> Fetcher:
+    return Fetcher(VideosSpec(), StorageSpec(anonymous=True), terms)
 
 
 def code_of(uri: str) -> str:
@@ -93,9 +93,8 @@ def test_an_object_comes_whole(store: Store) -> None:
         assert file.etag and file.sha256 == hashlib.sha256(CONTENT).hexdigest()
 
 
-def test_a_long_object_comes_by_range(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "WHOLE_FILE_BYTES", 0)
-    with fetcher().open("gs://bucket/a b/v.mp4") as file:
+def test_a_long_object_comes_by_range(store: Store) -> None:
+    with fetcher(FetchTerms(whole_file_bytes=0)).open("gs://bucket/a b/v.mp4") as file:
         assert file.descriptor is None
         assert file.read(10**6, 10) == CONTENT[10**6 : 10**6 + 10]
         assert file.bytes_fetched < len(CONTENT)

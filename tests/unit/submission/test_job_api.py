@@ -88,7 +88,6 @@ class FakeServer:
 
 @pytest.fixture(autouse=True)
 def settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sfray.submission.job_api._SECONDS_BETWEEN_LOOKS", 0.01)
     # The address that is given counts.
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")
 
@@ -104,7 +103,8 @@ def fake() -> Iterator[tuple[FakeServer, JobServer]]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        yield fake, JobServer(f"http://127.0.0.1:{runner.addresses[0][1]}")
+        address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield fake, JobServer(address, seconds_between_looks=0.01)
     finally:
         asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
         loop.call_soon_threadsafe(loop.stop)

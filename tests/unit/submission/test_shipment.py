@@ -7,7 +7,6 @@ import pytest
 from sfray.config import JobSpec, load_job_spec, parse_job_spec
 from sfray.errors import CheckpointError, ManifestError, SpecError
 from sfray.planning.plan import make_plan
-from sfray.submission import shipment
 from sfray.submission.shipment import JOB_FILE, pack
 
 OUTPUT = "s3://bucket/out"
@@ -106,7 +105,6 @@ def test_a_model_folder_of_the_cluster_is_taken_on_trust() -> None:
     assert pack(job("model.id=/models/llava"), shared_paths=False).spec.model.id == "/models/llava"
 
 
-def test_a_large_manifest_does_not_travel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shipment, "_MAX_MANIFEST_BYTES", 100)
+def test_a_large_manifest_does_not_travel() -> None:
     with pytest.raises(ManifestError, match="more than the 100"):
-        pack(job(), shared_paths=False)
+        pack(job(), shared_paths=False, max_manifest_bytes=100)

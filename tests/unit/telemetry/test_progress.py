@@ -8,7 +8,6 @@ import pytest
 from rich.console import Console
 
 from sfray.columns import outcomes_schema
-from sfray.telemetry import progress
 from sfray.telemetry.progress import LineDisplay, LiveDisplay, clock, make_display, stage_words
 from sfray.telemetry.run_counters import RunCounters
 from sfray.telemetry.stage_load import StageLoad, StageState
@@ -72,12 +71,9 @@ def test_a_terminal_of_80_columns_shows_all_of_it() -> None:
         assert words in shown
 
 
-def test_elsewhere_there_is_a_line_now_and_then(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
-    display = make_display(Console(file=io.StringIO()))
-    assert isinstance(display, LineDisplay)
+def test_elsewhere_there_is_a_line_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    assert isinstance(make_display(Console(file=io.StringIO())), LineDisplay)
+    display = LineDisplay(seconds_between_lines=0.0)
     with caplog.at_level(logging.INFO, logger="sfray"), display:
         display.update(counters(), load(), "add 3 decode workers")
     assert "3 of 4 requests (1 failures), 2 of 2 videos" in caplog.text

@@ -54,9 +54,8 @@ def plain_states(model: torch.nn.Module, embeddings: Tensor, ids: list[int]) -> 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.model_type}-{c.num_key_value_heads}")
 @torch.inference_mode()
 def test_suffixes_of_several_videos_see_what_they_would_see_alone(
-    config: PreTrainedConfig, monkeypatch: pytest.MonkeyPatch
+    config: PreTrainedConfig,
 ) -> None:
-    monkeypatch.setattr("sfray.model.engines.shared_prefix.MAX_SCORES", 64)  # several products each
     model = language_model(config)
     own = OwnCache()
     prefixes, slots, expected, suffixes = [], [], [], []
@@ -66,7 +65,8 @@ def test_suffixes_of_several_videos_see_what_they_would_see_alone(
         slots += own.take(len(of_video), 8, layers)
         suffixes += of_video
         expected += [plain_states(model, embeddings, ids) for ids in of_video]
-    shared = SharedPass(prefixes, own, slots, [range(len(ids)) for ids in suffixes])
+    positions = [range(len(ids)) for ids in suffixes]
+    shared = SharedPass(prefixes, own, slots, positions, max_scores=64)  # several products each
     states = model(
         input_ids=torch.tensor([ids + [0] * (6 - len(ids)) for ids in suffixes]),
         position_ids=shared.position_ids,
