@@ -27,6 +27,7 @@ from sfray.runs.summary import RunSummary, summarize
 from sfray.runs.versions import versions
 from sfray.runs.window_search import find_windows
 from sfray.telemetry.logs import run_logged
+from sfray.telemetry.terminal import terminal
 
 logger = logging.getLogger("sfray")
 
@@ -55,7 +56,7 @@ def run_job(
     Raises:
         RunError: what stops a run, in one sentence, with an exit code.
     """
-    console = console or Console(stderr=True)
+    console = console or terminal(stderr=True)
     plan = make_plan(spec, limit, pin=True)
     # What only planning needed goes back to the system: at a million requests 450 MB.
     pa.default_memory_pool().release_unused()
