@@ -213,6 +213,7 @@ def show(
     endpoint_url: Endpoint = None,
 ) -> None:
     """Show the current state of an output as a table: answers, and failures that stand."""
+    from sfray.results.counts import count_requests
     from sfray.results.read import current_state
 
     columns = ["video_id", "prompt_id", "prompt", "text", "code", "message", "reference_answer"]
@@ -229,6 +230,7 @@ def show(
     terminal().print(table)
     if state.num_rows > limit:
         typer.echo(f"{limit} of {state.num_rows} rows; --limit shows more")
+    typer.echo(str(count_requests(output, StorageSpec(endpoint_url=endpoint_url))))
 
 
 @app.command()

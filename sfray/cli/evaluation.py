@@ -77,6 +77,8 @@ def convert(
     from sfray.sources.listing import list_videos
 
     chosen = benchmark_named(benchmark)
+    if output.suffix != ".parquet":
+        raise SpecError(f"--output {output} is no .parquet file, which a manifest is written as")
     root, paths = "", None
     if videos is not None:
         root, paths = list_videos(videos, StorageSpec(endpoint_url=endpoint_url))

@@ -141,5 +141,7 @@ def _print_state(state: JobState, *, err: bool = False) -> None:
         lines["message"] = state.message
     if "output" in state.metadata:
         lines["output"] = state.metadata["output"]
+    if state.reason:
+        lines["reason"] = state.reason
     for name, value in lines.items():
         typer.echo(f"{name}: {value}", err=err)

@@ -45,7 +45,7 @@ def verify(
     report = verify_output(output, storage, wanted)
     typer.echo(
         f"{report.num_requested} requests, {report.num_answered} answers, "
-        f"{report.num_failed} failures"
+        f"{report.num_failed} failures, {report.num_open} to do"
     )
     for problem in report.problems:
         typer.echo(f"problem: {problem}")
