@@ -138,6 +138,6 @@ class OutputInUseError(RunError):
 
 
 class TooManyErrorsError(RunError):
-    """So many requests failed in a row that the job, not its videos, is broken."""
+    """So many requests failed that the job, not its videos, is broken."""
 
     exit_code = 1

@@ -19,7 +19,6 @@ from sfray.results.log import ResultsLog
 from sfray.runs.run import run_job
 from tests.unit.planning.test_plan import job
 
-
 # Room for a prompt in a copy of the demonstration model, which has no preset of its own.
 SMALL = {"sampling": {"num_frames": 2}, "generation": {"max_new_tokens": 8}}
 
