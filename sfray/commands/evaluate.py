@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from sfray.config import JobSpec, StorageSpec, load_job_spec, parse_job_spec
+from sfray.config import JobSpec, StorageSpec, parse_job_spec
 from sfray.demo.videos import write_sample_set
 from sfray.errors import ManifestError
+from sfray.planning.job_file import load_job
 from sfray.planning.plan import make_plan
 from sfray.results.partitioning import log_uris
 from sfray.results.read import current_state, read_progress
@@ -130,7 +131,7 @@ def ablation_jobs(folder: Path, manifest: str, output: str, extra: Sequence[str]
     if not files:
         raise ManifestError(f"{folder} holds no job files (*.yaml)")
     return [
-        load_job_spec(
+        load_job(
             file,
             (f"manifest.uri={manifest}", f"output.uri={join(output, file.stem)}", *extra),
         )
