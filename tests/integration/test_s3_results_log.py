@@ -2,12 +2,14 @@ import threading
 
 import duckdb
 import pytest
+from botocore.stub import Stubber
 
 from sfray.config import StorageSpec
 from sfray.errors import OutputInUseError, StorageError
 from sfray.results import read as read_results
 from sfray.results.log import ResultsLog
 from sfray.storage import s3_lease
+from sfray.storage.folders import open_folder
 from tests.unit.results.outcomes import PASSTHROUGH, outcomes
 from tests.waiting import wait_until
 
@@ -217,3 +219,17 @@ def test_what_refuses_is_one_sentence(s3_server, uri, monkeypatch):
     with pytest.raises(StorageError, match="SignatureDoesNotMatch") as caught:
         open_log(uri, s3_server.storage)
     assert "wr0ng" not in str(caught.value)
+
+
+def test_whether_an_output_may_be_written_is_told_without_writing(s3_server, uri, monkeypatch):
+    open_folder(uri, s3_server.storage).check_writable()
+    bucket = uri.split("/")[2]
+    assert "Contents" not in s3_server.client().list_objects_v2(Bucket=bucket)
+    folder = open_folder(uri, s3_server.storage)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    with pytest.raises(StorageError, match="can't be opened"):
+        open_folder(uri, s3_server.storage)
+    refused = Stubber(folder._client)
+    refused.add_client_error("put_object", "AccessDenied", http_status_code=403)
+    with refused, pytest.raises(StorageError, match="can't be written: .*AccessDenied"):
+        folder.check_writable()
