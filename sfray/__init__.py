@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sfray.config import JobSpec as JobSpec
-    from sfray.config import load_job_spec as load_job_spec
+    from sfray.planning.job_file import load_job as load_job_spec
     from sfray.results.costs import total_costs as total_costs
     from sfray.runs.run import run_job as run
     from sfray.runs.summary import RunSummary as RunSummary
@@ -20,7 +20,7 @@ __all__ = ["JobSpec", "RunSummary", "load_job_spec", "run", "total_costs"]
 _HOMES = {
     "JobSpec": ("sfray.config", "JobSpec"),
     "RunSummary": ("sfray.runs.summary", "RunSummary"),
-    "load_job_spec": ("sfray.config", "load_job_spec"),
+    "load_job_spec": ("sfray.planning.job_file", "load_job"),
     "run": ("sfray.runs.run", "run_job"),
     "total_costs": ("sfray.results.costs", "total_costs"),
 }

@@ -6,7 +6,9 @@ configures takes, so no second set of names exists.
 
 from __future__ import annotations
 
+import re
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -22,7 +24,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from sfray.errors import SpecError
+from sfray.errors import SpecError, did_you_mean
 from sfray.partition import Partition
 
 Task = Literal["caption", "qa", "multiple_choice"]
@@ -364,17 +366,27 @@ def load_job_spec(path: str | Path, overrides: tuple[str, ...] = ()) -> JobSpec:
     values = _parse_yaml(text, where=f"the job file {path}")
     if not isinstance(values, dict):
         raise SpecError(f"the job file {path} must be a mapping of keys, such as `task: caption`")
-    return parse_job_spec(values, overrides)
+    return parse_job_spec(values, overrides, text)
 
 
-def parse_job_spec(values: dict[str, Any], overrides: tuple[str, ...] = ()) -> JobSpec:
-    """Validates the values of a job file after its overrides; raises `SpecError`."""
+def parse_job_spec(
+    values: dict[str, Any], overrides: tuple[str, ...] = (), text: str = ""
+) -> JobSpec:
+    """Validates the values of a job file after its overrides.
+
+    Args:
+        text: what the values were read from, for the lines in messages.
+
+    Raises:
+        SpecError: one sentence on what is wrong, where, and what is allowed.
+    """
     for override in overrides:
         _apply_override(values, override)
     try:
         return JobSpec.model_validate(values)
     except ValidationError as error:
-        raise SpecError(_one_sentence(error, values)) from error
+        places = _Places(text, [override.partition("=")[0] for override in overrides])
+        raise SpecError(_one_sentence(error, values, places)) from error
 
 
 class _Loader(yaml.SafeLoader):
@@ -396,8 +408,65 @@ class _Loader(yaml.SafeLoader):
 def _parse_yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
+    except yaml.MarkedYAMLError as error:
+        told = f"{where} is not valid YAML: {' '.join(str(error).split())}"
+        raise SpecError(told + _yaml_advice(error)) from error
     except yaml.YAMLError as error:
         raise SpecError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+_BLOCK_STYLE = (
+    "write each `key: value` on a line of its own instead of inside { }, and texts in quotes"
+)
+
+
+def _yaml_advice(error: yaml.MarkedYAMLError) -> str:
+    """What to write instead, where a text broke the syntax."""
+    if "flow" in (error.context or ""):
+        return f"; in {{ }} and [ ] a comma, a colon or a question mark ends a text: {_BLOCK_STYLE}"
+    if "mapping values are not allowed" in (error.problem or ""):
+        return "; a text that holds a colon needs quotes"
+    return ""
+
+
+class _Places:
+    """Where in the job file a value stands, or that it comes from an override.
+
+    Args:
+        text: of the file; empty where the values come from elsewhere.
+        overridden: the keys that overrides have set.
+    """
+
+    def __init__(self, text: str, overridden: Sequence[str]) -> None:
+        self._root = yaml.compose(text, _Loader) if text else None
+        self._overridden = overridden
+
+    def of(self, path: Sequence[str]) -> str:
+        """`, line 7` of the file, else nothing."""
+        line, _ = self._find(path)
+        return "" if line is None else f", line {line}"
+
+    def is_in_braces(self, path: Sequence[str]) -> bool:
+        """Whether a key stands inside `{ }`."""
+        return self._find(path)[1]
+
+    def _find(self, path: Sequence[str]) -> tuple[int | None, bool]:
+        """The line of the last key of a path that there is, from 1, and whether it is in braces."""
+        keys = ".".join(path)
+        if any(f"{keys}.".startswith(f"{overridden}.") for overridden in self._overridden):
+            return None, False
+        node, line, braces = self._root, None, False
+        for key in path:
+            if isinstance(node, yaml.MappingNode):
+                pairs = [pair for pair in node.value if pair[0].value == key]
+                if not pairs:
+                    break
+                line, braces = pairs[0][0].start_mark.line + 1, bool(node.flow_style)
+                node = pairs[0][1]
+            elif isinstance(node, yaml.SequenceNode) and int(key) < len(node.value):
+                node = node.value[int(key)]
+                line = node.start_mark.line + 1
+        return line, braces
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
@@ -413,6 +482,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     section[keys[-1]] = _parse_yaml(text, where=f"--set {override!r}")
 
 
+_QUOTED = re.compile("'([^']*)'")
 _SHOULD_BE = "it should be "
 _DEMANDS = {
     "tuple_type": "a list",
@@ -423,7 +493,7 @@ _DEMANDS = {
 }
 
 
-def _one_sentence(error: ValidationError, values: dict[str, Any]) -> str:
+def _one_sentence(error: ValidationError, values: dict[str, Any], places: _Places) -> str:
     """The first problem, with the value and what is allowed; a misspelt key before others."""
     problems = error.errors(include_url=False)
     misspelt = [p for p in problems if p["type"] == "extra_forbidden"]
@@ -434,16 +504,23 @@ def _one_sentence(error: ValidationError, values: dict[str, Any]) -> str:
     path = _path(problem, values)
     where = ".".join(path)
     if problem["type"] == "extra_forbidden":
-        allowed = ", ".join(sorted(_allowed_keys(path[:-1])))
-        return f"unknown key {where!r} in the job file; allowed here: {allowed}"
+        keys = sorted(_allowed_keys(path[:-1]))
+        near = did_you_mean(path[-1], keys)
+        unknown = f"unknown key {where!r} in the job file{places.of(path)}{near}"
+        if problem["input"] is None and not near and places.is_in_braces(path):
+            return f"{unknown}; if it is a part of a text, its comma ended that: {_BLOCK_STYLE}"
+        return f"{unknown}; allowed here: {', '.join(keys)}"
     if problem["type"] == "missing":
-        return f"the job file lacks the key {where!r}"
+        return f"the job file lacks the key {where!r}{places.of(path[:-1])}"
     if problem["type"] == "value_error" and not isinstance(problem["input"], str | int | float):
-        return f"job file: {where + ': ' if where else ''}{_demand(problem)}"
-    demand, *others = dict.fromkeys(_demand(p) for p in of_it if _path(p, values) == path)
+        return f"job file{places.of(path)}: {where + ': ' if where else ''}{_demand(problem)}"
+    same = [p for p in of_it if _path(p, values) == path]
+    demand, *others = dict.fromkeys(map(_demand, same))
     more = "".join(f" or {other.removeprefix(_SHOULD_BE)}" for other in others)
     value = textwrap.shorten(repr(problem["input"]), 200, placeholder="...")
-    return f"job file: {where} is {value}, but: {demand}{more}"
+    words = [w for p in same for w in _QUOTED.findall(str(p.get("ctx", {}).get("expected", "")))]
+    near = did_you_mean(problem["input"], words)
+    return f"job file{places.of(path)}: {where} is {value}, but: {demand}{more}{near}"
 
 
 def _path(problem: ErrorDetails, values: Any) -> list[str]:

@@ -5,7 +5,9 @@ A `RunError` concerns the job: it stops the run with one sentence and an exit co
 An `EngineLostError` concerns a model replica: it ends, and what it held goes round again.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,12 @@ class OutputInUseError(RunError):
 
 
 class TooManyErrorsError(RunError):
-    """So many requests failed in a row that the job, not its videos, is broken."""
+    """So many requests failed that the job, not its videos, is broken."""
 
     exit_code = 1
+
+
+def did_you_mean(written: object, allowed: Iterable[str]) -> str:
+    """`, did you mean 'x'?` for a word that is nearly an allowed one, else nothing."""
+    near = get_close_matches(str(written), list(allowed), n=1)
+    return f", did you mean {near[0]!r}?" if near else ""

@@ -1,11 +1,14 @@
-"""What belongs to the whole process, changed for a while and put back."""
+"""What belongs to the process: how it was called, and what is changed for a while and put back."""
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 @contextmanager
@@ -34,3 +37,11 @@ def quieted(handlers: Iterable[logging.Handler], level: int) -> Iterator[None]:
     finally:
         for handler, own_level in before:
             handler.setLevel(own_level)
+
+
+def program_name() -> str:
+    """How sfray is called from where this process was started, for commands to type."""
+    if shutil.which("sfray"):
+        return "sfray"
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "sfray" else "python -m sfray"

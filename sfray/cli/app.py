@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sfray.cli import evaluation, jobs, outputs
-from sfray.config import JobSpec, StorageSpec, VideosSpec, load_job_spec
+from sfray.config import JobSpec, StorageSpec, VideosSpec
 from sfray.errors import RequestError, RunError
 from sfray.telemetry.logs import LogFormat, configure_logs, log_format
 from sfray.telemetry.terminal import terminal
@@ -147,7 +147,9 @@ def plan(
 def _job(spec: Path, overrides: list[str] | None, partition: str | None) -> JobSpec:
     # Quoted, so that nothing that is given here means no partition.
     split = [] if partition is None else [f"output.partition={json.dumps(partition)}"]
-    return load_job_spec(spec, (*(overrides or ()), *split))
+    from sfray.planning.job_file import load_job
+
+    return load_job(spec, (*(overrides or ()), *split))
 
 
 @app.command()
@@ -213,6 +215,7 @@ def show(
     endpoint_url: Endpoint = None,
 ) -> None:
     """Show the current state of an output as a table: answers, and failures that stand."""
+    from sfray.results.counts import count_requests
     from sfray.results.read import current_state
 
     columns = ["video_id", "prompt_id", "prompt", "text", "code", "message", "reference_answer"]
@@ -229,6 +232,7 @@ def show(
     terminal().print(table)
     if state.num_rows > limit:
         typer.echo(f"{limit} of {state.num_rows} rows; --limit shows more")
+    typer.echo(str(count_requests(output, StorageSpec(endpoint_url=endpoint_url))))
 
 
 @app.command()

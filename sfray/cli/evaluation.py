@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
 from sfray.config import JobSpec, StorageSpec
-from sfray.errors import SpecError, StorageError
+from sfray.errors import SpecError, StorageError, TooManyErrorsError
 from sfray.telemetry.terminal import terminal
 
 app = typer.Typer(
@@ -25,7 +26,10 @@ app = typer.Typer(
 Outputs = Annotated[list[str], typer.Argument(help="Outputs of jobs: folders or s3:// prefixes.")]
 Endpoint = Annotated[str | None, typer.Option(help="The S3 endpoint, where it isn't AWS.")]
 Manifest = Annotated[str, typer.Option(help="A manifest made by `sfray eval convert`.")]
-Model = Annotated[str, typer.Option(help="A hub id, a folder, or `demo`.")]
+Model = Annotated[
+    str | None,
+    typer.Option(help="A hub id, a folder, or `demo`, which demo-world has by default."),
+]
 Address = Annotated[str | None, typer.Option(help="A Ray cluster; by default the one at hand.")]
 Overrides = Annotated[
     list[str] | None,
@@ -77,6 +81,8 @@ def convert(
     from sfray.sources.listing import list_videos
 
     chosen = benchmark_named(benchmark)
+    if output.suffix != ".parquet":
+        raise SpecError(f"--output {output} is no .parquet file, which a manifest is written as")
     root, paths = "", None
     if videos is not None:
         root, paths = list_videos(videos, StorageSpec(endpoint_url=endpoint_url))
@@ -99,7 +105,7 @@ def run(
     manifest: Annotated[
         str | None, typer.Option(help="A manifest made by `sfray eval convert`.")
     ] = None,
-    model: Model = "demo",
+    model: Model = None,
     videos: Annotated[
         Path | None,
         typer.Option(help="demo-world: the folder of its videos, made where it holds none."),
@@ -112,7 +118,8 @@ def run(
 ) -> None:
     """Ask a benchmark's questions, then print its report.
 
-    Running it again asks only what has no answer yet. `demo-world` needs no files: it makes
+    Running it again asks only what has no answer yet, also where a video that was missing is there
+    now. `demo-world` needs no files: it makes
     videos of coloured shapes and questions with known answers for the demonstration model.
     """
     from sfray.commands.evaluate import (
@@ -126,6 +133,7 @@ def run(
 
     manifests: dict[str, str] = {}
     if benchmark == DEMO_WORLD:
+        model = model or "demo"
         folder = videos or Path(output) / "videos"
         made = demo_world_manifests(folder, num_videos, seed)
         manifests = {join(output, task): str(path) for task, path in made.items()}
@@ -136,6 +144,11 @@ def run(
                 f"--manifest is missing: make one with `sfray eval convert {benchmark} FILE...`"
             )
         manifests = {output: manifest}
+        if model is None:
+            raise SpecError(
+                "--model is missing: a folder or a hub id, such as "
+                "llava-hf/llava-v1.6-vicuna-7b-hf (`demo` knows coloured shapes only)"
+            )
     jobs = [
         evaluation_job(
             benchmark, source, target, model, manifest_scorers(source), tuple(overrides or ())
@@ -188,15 +201,21 @@ def judge(
     from rich.progress import Progress, TaskID
 
     from sfray.commands.evaluate import asked_rows, judge_folder
-    from sfray.scoring.judge import JudgeSpec, JudgeSummary
+    from sfray.scoring.judge import OPENAI_URL, JudgeSpec, JudgeSummary
     from sfray.scoring.judge import judge as judge_answers
     from sfray.scoring.judge_log import JudgeLog
     from sfray.scoring.judge_prompts import load_prompts
 
+    base_url = base_url or os.environ.get("OPENAI_BASE_URL")
+    api_key = os.environ.get("OPENAI_API_KEY")
+    if not api_key and urlsplit(base_url or OPENAI_URL).hostname == urlsplit(OPENAI_URL).hostname:
+        raise SpecError(
+            "OpenAI wants a key: put it into OPENAI_API_KEY, or name another endpoint by --base-url"
+        )
     spec = JudgeSpec(
         model=model,
-        base_url=base_url or os.environ.get("OPENAI_BASE_URL"),
-        api_key=os.environ.get("OPENAI_API_KEY", "none"),
+        base_url=base_url,
+        api_key=api_key or "none",
         concurrency=concurrency,
         requests_per_minute=requests_per_minute,
     )
@@ -288,20 +307,31 @@ def _writes(path: Path) -> Iterator[None]:
 
 
 def _run_jobs(jobs: list[JobSpec], address: str | None, report_format: Format) -> None:
-    """Runs jobs one after the other on one cluster, then prints their report."""
+    """Runs jobs one after the other on one cluster, then prints their report.
+
+    Raises:
+        TooManyErrorsError: a job has no answer at all, which is no score of 0.
+    """
+    from sfray.commands.evaluate import found_again, why_nothing_is_answered
     from sfray.pipeline.cluster import connected
     from sfray.runs.run import run_job
 
     console = terminal(stderr=True)
     exit_code = 0
+    answered: list[JobSpec] = []
+    unanswered: list[JobSpec] = []
     with connected(address):
         for job in jobs:
-            summary = run_job(job, address=address, console=console)
+            summary = run_job(job, address=address, console=console, retry=found_again(job))
             summary.print_to(console)
             exit_code = exit_code or summary.exit_code
             if summary.stopped_by:
                 raise typer.Exit(exit_code)
-    _print_report([job.output.uri for job in jobs], jobs[0].storage, report_format)
+            (answered if summary.num_answered else unanswered).append(job)
+    if answered:
+        _print_report([job.output.uri for job in answered], answered[0].storage, report_format)
+    if unanswered:
+        raise TooManyErrorsError("; ".join(map(why_nothing_is_answered, unanswered)))
     raise typer.Exit(exit_code)
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sfray.config import load_job_spec
 from sfray.errors import SpecError
 
 if TYPE_CHECKING:
@@ -63,7 +62,9 @@ def submit(
 
     With --follow the exit code is the job's, as of `sfray run`; Ctrl-C ends the following only.
     """
-    job = load_job_spec(spec, tuple(overrides or ()))
+    from sfray.planning.job_file import load_job
+
+    job = load_job(spec, tuple(overrides or ()))
     from sfray.submission.shipment import pack
 
     shipment = pack(job, shared_paths=shared_paths)
@@ -141,5 +142,7 @@ def _print_state(state: JobState, *, err: bool = False) -> None:
         lines["message"] = state.message
     if "output" in state.metadata:
         lines["output"] = state.metadata["output"]
+    if state.reason:
+        lines["reason"] = state.reason
     for name, value in lines.items():
         typer.echo(f"{name}: {value}", err=err)

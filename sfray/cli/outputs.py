@@ -37,15 +37,15 @@ def verify(
     storage = StorageSpec(endpoint_url=endpoint_url)
     wanted = None
     if manifest is not None:
-        from sfray.config import load_job_spec
+        from sfray.planning.job_file import load_job
         from sfray.planning.plan import make_plan
         from sfray.planning.windows import asked_ids
 
-        wanted = asked_ids(make_plan(load_job_spec(manifest)), output, storage)
+        wanted = asked_ids(make_plan(load_job(manifest)), output, storage)
     report = verify_output(output, storage, wanted)
     typer.echo(
         f"{report.num_requested} requests, {report.num_answered} answers, "
-        f"{report.num_failed} failures"
+        f"{report.num_failed} failures, {report.num_open} to do"
     )
     for problem in report.problems:
         typer.echo(f"problem: {problem}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sfray.config import JobSpec, StorageSpec, parse_job_spec
 from sfray.demo.questions import CAPTION_PROMPT
 from sfray.demo.videos import write_sample_set
 from sfray.pipeline.cluster import connected
+from sfray.process import program_name
 from sfray.results.read import current_state
 from sfray.runs.run import run_job
 
@@ -47,6 +49,8 @@ def run_demo(folder: Path, num_videos: int, first_seed: int, console: Console) -
         scores.add_row(task, str(right), str(len(rows)), f"{right / len(rows):.0%}")
     console.print(scores)
     console.print(f"Videos, manifests and results are in {folder}/.", markup=False)
+    look = f"next: {program_name()} show {shlex.quote(str(folder / 'qa'))}"
+    console.print(look, markup=False, soft_wrap=True)
 
 
 def demo_job(task: str, manifest: Path, output: Path) -> JobSpec:

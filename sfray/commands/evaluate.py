@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from sfray.config import JobSpec, StorageSpec, load_job_spec, parse_job_spec
+from sfray.config import JobSpec, StorageSpec, parse_job_spec
 from sfray.demo.videos import write_sample_set
 from sfray.errors import ManifestError
+from sfray.planning.job_file import load_job
+from sfray.planning.plan import make_plan
 from sfray.results.partitioning import log_uris
-from sfray.results.read import current_state
+from sfray.results.read import current_state, read_progress
 from sfray.results.run_files import run_requests
 from sfray.scoring.benchmarks.benchmark import Scorer
 from sfray.scoring.benchmarks.convert import REPORT_COLUMNS
@@ -23,7 +27,7 @@ from sfray.scoring.judge_log import JudgeLog
 from sfray.scoring.report import Section, make_report
 from sfray.storage.folders import open_folder
 from sfray.storage.objects import Folder
-from sfray.storage.uris import join
+from sfray.storage.uris import is_remote, join, local_path
 
 DEMO_WORLD = "demo-world"
 JUDGE_FOLDER = "_sfray/judge"
@@ -127,12 +131,36 @@ def ablation_jobs(folder: Path, manifest: str, output: str, extra: Sequence[str]
     if not files:
         raise ManifestError(f"{folder} holds no job files (*.yaml)")
     return [
-        load_job_spec(
+        load_job(
             file,
             (f"manifest.uri={manifest}", f"output.uri={join(output, file.stem)}", *extra),
         )
         for file in files
     ]
+
+
+def found_again(job: JobSpec) -> pa.ChunkedArray | None:
+    """The ids of requests whose video wasn't there, but is now; what isn't on this machine may be.
+
+    None where nothing was missing.
+    """
+    failures = read_progress(job.output.log_uri, job.storage).latest_failures
+    missing = failures.filter(pc.equal(failures["code"], "not_found"))["request_id"]
+    if not len(missing):
+        return None
+    asked = make_plan(job).requests.table
+    asked = asked.filter(pc.is_in(asked["request_id"], value_set=missing))
+    there = [is_remote(uri) or local_path(uri).exists() for uri in asked["fetch_uri"].to_pylist()]
+    return asked["request_id"].filter(pa.array(there, pa.bool_()))
+
+
+def why_nothing_is_answered(job: JobSpec) -> str:
+    """A sentence on a job none of whose questions has an answer."""
+    codes = read_progress(job.output.log_uri, job.storage).latest_failures["code"]
+    counts = ", ".join(f"{number} {code}" for code, number in Counter(codes.to_pylist()).items())
+    return f"no question of {job.output.log_uri} has an answer, so there is nothing to score: " + (
+        counts or "none was asked"
+    )
 
 
 def asked_rows(output: str, storage: StorageSpec) -> list[dict[str, Any]]:

@@ -83,7 +83,8 @@ def _find(uri: str, storage: StorageSpec, scratch: Path) -> list[ManifestFile]:
         if not found:
             raise ManifestError(f"no file matches the manifest {name}")
     else:
-        raise ManifestError(f"the manifest {name} does not exist")
+        where = f": {path}" if scheme_of(uri) == "file" else ""
+        raise ManifestError(f"the manifest {name} does not exist{where}")
     prefix = "" if scheme_of(uri) == "file" else f"{scheme_of(uri)}://"
     return [
         ManifestFile(filesystem, p, prefix + p, _format_of(p, prefix + p)) for p in sorted(found)

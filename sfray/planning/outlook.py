@@ -15,11 +15,12 @@ from sfray.model.memory import GIB, InFlight, memory_need
 from sfray.planning.plan import JobPlan, make_plan, prompt_tokenizer
 from sfray.planning.to_do import ToDo, what_is_to_do
 from sfray.planning.windows import clips_of
-from sfray.results.partitioning import check_output
-from sfray.results.read import read_progress
+from sfray.results.partitioning import check_log, check_output
+from sfray.results.read import progress_of
 from sfray.results.run_files import run_windows
-from sfray.results.schema import OutputColumns, read_columns
+from sfray.results.schema import OutputColumns, check_columns
 from sfray.storage.folders import open_folder
+from sfray.storage.objects import Folder
 
 # Of the GPUs that people have most.
 _GPU_SIZES = (24, 48, 80)
@@ -55,10 +56,10 @@ class Outlook:
         num_videos = pc.count_distinct(planned.table["video_id"]).as_py()
         table.add_row("videos", str(num_videos))
         table.add_row("requests", str(plan.num_requests))
-        table.add_row("answered already", str(to_do.num_answered))
-        table.add_row("failed for good", str(to_do.num_failed_for_good))
-        num_requests = to_do.requests.num_rows
-        table.add_row("to do", f"{num_requests} requests on {to_do.num_clips} videos")
+        table.add_row("answered", str(to_do.num_answered))
+        table.add_row("failed", str(to_do.num_failed))
+        table.add_row("to do", str(to_do.num_open))
+        table.add_row("a run asks", self._asked())
         if self.num_uncut is not None:
             table.add_row("clips without windows", self._uncut())
         table.add_row("tokens a request", self._tokens())
@@ -74,6 +75,12 @@ class Outlook:
         console.print(table)
         for code, (number, example) in self.problems.items():
             console.print(f"problem: {number} rows are {code}, such as: {example}", markup=False)
+
+    def _asked(self) -> str:
+        to_do = self.to_do
+        asked = f"{to_do.requests.num_rows} requests on {to_do.num_clips} videos"
+        num_again = to_do.requests.num_rows - to_do.num_open
+        return f"{asked}, {num_again} of them failed and may pass now" if num_again else asked
 
     def _uncut(self) -> str:
         if not self.num_uncut:
@@ -113,21 +120,38 @@ class Outlook:
 
 
 def outlook(spec: JobSpec, limit: int | None = None) -> Outlook:
-    """Plans a job and looks at what its output holds already; writes nothing."""
+    """Plans a job and looks at what its output holds already; writes nothing.
+
+    Raises:
+        RunError: what a run would refuse before it starts, as far as it needs no cluster.
+    """
     plan = make_plan(spec, limit)
     output, storage = plan.spec.output, plan.spec.storage
-    check_output(open_folder(output.uri, storage), output.part)
+    root, log = (open_folder(uri, storage) for uri in (output.uri, output.log_uri))
+    columns = _checked(root, log, plan)
     how = plan.spec.sampling.windows
-    windows = None if how is None else run_windows(open_folder(output.log_uri, storage))
-    to_do = what_is_to_do(plan, read_progress(output.log_uri, storage), windows, limit=limit)
-    columns = read_columns(open_folder(output.uri, storage))
+    windows = None if how is None else run_windows(log)
+    to_do = what_is_to_do(plan, progress_of(log), windows, limit=limit)
+    if to_do.requests.num_rows:
+        plan.checkpoint.check_unfetched()
     return Outlook(
         to_do=to_do,
         num_uncut=None if how is None else clips_of(to_do.uncut, how).num_rows,
         problems=_problems(to_do.plan.requests.failures),
         num_prompt_tokens=_longest_prompt(to_do.plan),
-        columns=columns or OutputColumns.of_today(plan.requests.passthrough),
+        columns=columns,
     )
+
+
+def _checked(root: Folder, log: Folder, plan: JobPlan) -> OutputColumns:
+    """The columns of an output that a run of a plan could write to; raises what it would raise."""
+    part, ours = plan.spec.output.part, OutputColumns.of_today(plan.requests.passthrough)
+    check_output(root, part)
+    check_log(log, part)
+    columns = check_columns(root, ours)
+    check_columns(log, columns)
+    log.check_writable()
+    return columns
 
 
 def _problems(failures: pa.Table) -> dict[str, tuple[int, str]]:

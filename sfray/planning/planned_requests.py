@@ -94,12 +94,14 @@ def plan_requests(spec: JobSpec, run: RunIdentity) -> PlannedRequests:
             "rows with different content"
         )
         failures.append(row_failure(row, "duplicate_request", why, spec, run))
+    # Equal rows have equal ids: one that can't be asked is one failure, however often it comes.
+    distinct = {row["request_id"]: row for row in failures}
     return PlannedRequests(
         table=_grouped(table),
-        failures=pa.Table.from_pylist(failures, schema=outcomes_schema(passthrough)),
+        failures=pa.Table.from_pylist(list(distinct.values()), schema=outcomes_schema(passthrough)),
         passthrough=passthrough,
         num_rows=num_rows,
-        num_collapsed=num_collapsed,
+        num_collapsed=num_collapsed + len(failures) - len(distinct),
     )
 
 

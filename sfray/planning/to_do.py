@@ -29,7 +29,8 @@ class ToDo:
         uncut: of the requests, those on clips whose windows are not known.
         new_failures: the manifest's own failures that no run has logged.
         num_answered: requests that have an answer.
-        num_failed_for_good: requests that have a failure that no run tries again by itself.
+        num_failed: requests whose last attempt failed, transient failures too, and rows of the
+            manifest that can't be asked.
     """
 
     asked: JobPlan
@@ -42,7 +43,12 @@ class ToDo:
     uncut: pa.Table
     new_failures: pa.Table
     num_answered: int
-    num_failed_for_good: int
+    num_failed: int
+
+    @property
+    def num_open(self) -> int:
+        """Requests that have neither an answer nor a failure."""
+        return self.plan.num_requests - self.num_answered - self.num_failed
 
     @property
     def num_clips(self) -> int:
@@ -89,7 +95,9 @@ def what_is_to_do(
         uncut=uncut,
         new_failures=anti_join(plan.requests.failures, failures["request_id"]),
         num_answered=plan.requests.table.num_rows - unanswered.num_rows,
-        num_failed_for_good=unanswered.num_rows - requests.num_rows,
+        num_failed=unanswered.num_rows
+        - anti_join(unanswered, failures["request_id"]).num_rows
+        + plan.requests.failures.num_rows,
     )
 
 

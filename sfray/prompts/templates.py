@@ -59,6 +59,11 @@ def is_built_in(name: str) -> bool:
     return name == DEFAULT or (_BUILT_IN / f"{name}.txt").is_file()
 
 
+def built_in_names() -> list[str]:
+    """What a job may name instead of a file of its own."""
+    return [DEFAULT, *sorted(p.name.removesuffix(".txt") for p in _BUILT_IN.iterdir())]
+
+
 def load_template(name_or_path: str, chat_format: str, task: Task) -> Template:
     """The template that a job names.
 
@@ -77,10 +82,9 @@ def load_template(name_or_path: str, chat_format: str, task: Task) -> Template:
     try:
         text = Path(name_or_path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        known = sorted(p.name.removesuffix(".txt") for p in _BUILT_IN.iterdir())
         raise SpecError(
-            f"template {name_or_path!r} is neither a readable text file nor one of: {DEFAULT}, "
-            f"{', '.join(known)}"
+            f"template {name_or_path!r} is neither a readable text file, looked for at "
+            f"{Path(name_or_path).absolute()}, nor one of: {', '.join(built_in_names())}"
         ) from error
     return _checked(text, name_or_path)
 

@@ -31,7 +31,7 @@ def fix_log(folder: Folder, partition: Partition | None) -> None:
     Raises:
         SchemaError: it is something else.
     """
-    _fix(folder, {} if partition is None else {"partition": str(partition)})
+    _fix(folder, _log_of(partition))
 
 
 def fix_output(folder: Folder, partition: Partition) -> None:
@@ -41,9 +41,12 @@ def fix_output(folder: Folder, partition: Partition) -> None:
 
 def check_output(folder: Folder, partition: Partition | None) -> None:
     """Raises `SchemaError` if a run of this partition could not write here; writes nothing."""
-    found = _read(folder)
-    if found is not None:
-        _compare(folder, found, _split_as(partition))
+    _check(folder, _split_as(partition))
+
+
+def check_log(folder: Folder, partition: Partition | None) -> None:
+    """Raises `SchemaError` if this is no log of this partition; writes nothing."""
+    _check(folder, _log_of(partition))
 
 
 def num_partitions(folder: Folder) -> int | None:
@@ -74,6 +77,16 @@ def _split_as(partition: Partition | None) -> Split:
     return {} if partition is None else {"num_partitions": partition.num_partitions}
 
 
+def _log_of(partition: Partition | None) -> Split:
+    return {} if partition is None else {"partition": str(partition)}
+
+
+def _check(folder: Folder, ours: Split) -> None:
+    found = _read(folder)
+    if found is not None:
+        _compare(folder, found, ours)
+
+
 def _fix(folder: Folder, ours: Split) -> None:
     found = _read(folder)
     if found is None:
@@ -89,7 +102,10 @@ def _read(folder: Folder) -> Split | None:
     body = folder.read(_KEY)
     if body is None:  # an output that has results all the same is older than this file
         return None if read_columns(folder) is None else {}
-    split: Split = json.loads(body)
+    try:
+        split: Split = json.loads(body)
+    except ValueError as error:
+        raise StorageError(f"{folder.uri}/{_KEY} is damaged: {error}") from error
     return split
 
 

@@ -132,8 +132,21 @@ def latest_rows(failures: pa.Table, answered_ids: pa.ChunkedArray) -> pa.Table:
 def read_sequence(folder: Folder, name: str, schema: pa.Schema) -> pa.Table:
     """The columns of `schema` of all parts of a sequence; those that it lacks are null."""
     parts = list_parts(folder, name)
-    tables = [widened(table, schema) for table in read_parts(folder, parts, schema.names)]
+    tables = []
+    for part, table in zip(parts, read_parts(folder, parts, schema.names), strict=True):
+        _check_ids(table, f"{folder.uri}/{part.info.key}")
+        tables.append(widened(table, schema))
     return pa.concat_tables(tables) if tables else widened(pa.table({}), schema)
+
+
+def _check_ids(part: pa.Table, name: str) -> None:
+    """Refuses files that are called as parts are, but come from elsewhere."""
+    ids = part["request_id"] if "request_id" in part.column_names else None
+    if ids is None or ids.type != pa.string() or ids.null_count:
+        raise StorageError(
+            f"{name} is no part of sfray's results, having no request_id in each row: move it "
+            "elsewhere, or use another output"
+        )
 
 
 def widened(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sfray.errors import FAILURE_KINDS, SpecError
+from sfray.errors import FAILURE_KINDS, SpecError, did_you_mean
 
 
 def ids_to_retry(
@@ -26,7 +26,8 @@ def ids_to_retry(
     for code in codes:
         if code not in FAILURE_KINDS:
             allowed = ", ".join(FAILURE_KINDS)
-            raise SpecError(f"the failure code {code!r} does not exist; allowed: {allowed}")
+            near = did_you_mean(code, FAILURE_KINDS)
+            raise SpecError(f"the failure code {code!r} does not exist{near}; allowed: {allowed}")
     chosen = failures
     if codes:
         wanted = pa.array(list(codes), pa.string())

@@ -178,6 +178,19 @@ def freeze_columns(
     return frozen
 
 
+def check_columns(folder: Folder, ours: OutputColumns) -> OutputColumns:
+    """The columns that a run of `ours` would write here; as `freeze_columns`, but writes nothing.
+
+    Raises:
+        SchemaError, StorageError: as `freeze_columns`.
+    """
+    frozen = read_columns(folder)
+    if frozen is None:
+        return ours
+    _compare(frozen, ours, folder.uri)
+    return frozen
+
+
 def read_columns(folder: Folder) -> OutputColumns | None:
     """The columns of an output; None where no run has been.
 

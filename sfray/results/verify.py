@@ -25,11 +25,17 @@ from sfray.storage.objects import Folder
 # Each holds one part in memory.
 _NUM_READERS = 4
 _NUM_EXAMPLES = 3
+_STAGES_OF_PLANNING = ("manifest", "prompt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """What was found, over all logs; `problems` are sentences, none if all is well."""
+    """What was found, over all logs; `problems` are sentences, none if all is well.
+
+    Attributes:
+        num_requested: all that was asked, rows of the manifest that could not be asked included,
+            and what the manifest asks for now; each is answered, failed or still open.
+    """
 
     num_requested: int
     num_answered: int
@@ -37,6 +43,11 @@ class VerifyReport:
     num_parts: int
     num_bytes: int
     problems: tuple[str, ...]
+
+    @property
+    def num_open(self) -> int:
+        """Requests that have no outcome."""
+        return self.num_requested - self.num_answered - self.num_failed
 
     @property
     def ok(self) -> bool:
@@ -74,12 +85,15 @@ def verify(
     for folder, log in zip(folders, logs, strict=True):
         where = "" if number is None else f"{folder.uri}: "
         problems += [where + problem for problem in log.problems]
+    num_more = 0
     if manifest_ids is not None:
         done = pa.chunked_array([c for log in logs for c in log.done.chunks], pa.string())
         missing = _without(manifest_ids, done)
         problems.append(_listed(missing, "requests of the manifest have no outcome yet"))
+        asked = pa.chunked_array([c for log in logs for c in log.requested.chunks], pa.string())
+        num_more = len(_without(missing.unique(), asked))
     return VerifyReport(
-        num_requested=sum(log.num_requested for log in logs),
+        num_requested=sum(len(log.requested) for log in logs) + num_more,
         num_answered=sum(log.num_answered for log in logs),
         num_failed=sum(log.num_failed for log in logs),
         num_parts=sum(log.num_parts for log in logs),
@@ -90,10 +104,10 @@ def verify(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CheckedLog:
-    """One log; `done` are the ids of all its outcomes, once each."""
+    """One log; `done` are the ids of all its outcomes, `requested` these and what has none."""
 
     done: pa.ChunkedArray
-    num_requested: int
+    requested: pa.ChunkedArray
     num_answered: int
     num_failed: int
     num_parts: int
@@ -131,7 +145,9 @@ def _check_log(folder: Folder, columns: OutputColumns) -> _CheckedLog:
     parts = [*checked_answers[0], *checked_failures[0], *checked_attempts[0]]
     return _CheckedLog(
         done=pa.chunked_array([done.unique()]),
-        num_requested=len(requested),
+        requested=pa.chunked_array(
+            [pa.chunked_array([*done.chunks, requested], pa.string()).unique()]
+        ),
         num_answered=pc.count_distinct(answers["request_id"]).as_py(),
         num_failed=len(failed),
         num_parts=len(parts),
@@ -239,8 +255,9 @@ def _compare_ids(
     problems.append(
         _listed(_without(requested, done), "requests have neither an answer nor a failure")
     )
-    # What fails in the manifest was never a request.
-    of_manifest = failures.filter(pc.equal(failures["stage"], "manifest"))["request_id"]
+    # What fails in planning was never a request.
+    planned = pc.is_in(failures["stage"], value_set=pa.array(_STAGES_OF_PLANNING))
+    of_manifest = failures.filter(planned)["request_id"]
     unasked = _without(_without(done.unique(), requested), of_manifest)
     problems.append(_listed(unasked, "outcomes are of requests that no run was asked for"))
     return [problem for problem in problems if problem]

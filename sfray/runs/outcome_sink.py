@@ -53,15 +53,17 @@ class OutcomeSink:
     @contextmanager
     def shown_on(self, console: Console) -> Iterator[None]:
         """Shows progress and exports metrics inside the block."""
-        with make_display(console) as self._display:
+        with make_display(console) as display:
+            self._display = display
             self._metrics = RunMetrics(self._plan.spec.name, self._plan.run.run_id)
             try:
                 yield
             finally:
                 # Ray goes on exporting what it got last: the stages are gone.
                 self.round_ended()
-                self.tick()
+                self._metrics.update(self.counters, self.load)
                 self._metrics = None
+                display.ended(self.counters)
 
     def take(self, outcomes: pa.Table) -> None:
         """See `rounds.Sink`."""

@@ -17,7 +17,7 @@ from sfray.pipeline.placement import Placement, place_job
 from sfray.pipeline.ray_data import StageStream, answering
 from sfray.planning.plan import JobPlan, make_plan
 from sfray.planning.to_do import ToDo, what_is_to_do
-from sfray.planning.work_items import semi_join
+from sfray.planning.work_items import anti_join, semi_join
 from sfray.redaction import redact_values
 from sfray.results.log import ResultsLog
 from sfray.runs.outcome_sink import OutcomeSink
@@ -28,6 +28,7 @@ from sfray.runs.versions import versions
 from sfray.runs.window_search import find_windows
 from sfray.storage.s3_terms import S3Terms
 from sfray.telemetry.logs import run_logged
+from sfray.telemetry.terminal import terminal
 
 logger = logging.getLogger("sfray")
 
@@ -58,7 +59,7 @@ def run_job(
     Raises:
         RunError: what stops a run, in one sentence, with an exit code.
     """
-    console = console or Console(stderr=True)
+    console = console or terminal(stderr=True)
     plan = make_plan(spec, limit, pin=True)
     # What only planning needed goes back to the system: at a million requests 450 MB.
     pa.default_memory_pool().release_unused()
@@ -79,16 +80,20 @@ def run_job(
                 if stop.number is None:
                     _log_what_is_asked(to_do, log)
                     rounds = _answer(to_do, windowless, placed, log, sink, stop, console)
-        if stop.number is None and to_do.new_failures.num_rows:
+        if to_do.new_failures.num_rows:
             sink.add_manifest_failures(to_do.new_failures)
         log.flush()
-        num_open = len(rounds.open_ids) if rounds else to_do.requests.num_rows
+        unfinished = to_do.requests
+        if rounds:
+            unfinished = semi_join(unfinished, rounds.open_ids)
+        # What failed before and was not reached again goes on being a failure.
+        unfinished = anti_join(unfinished, to_do.progress.latest_failures["request_id"])
         summary = summarize(
             to_do,
             log,
             sink,
             stop,
-            num_unfinished=num_open,
+            num_unfinished=unfinished.num_rows,
             num_recomputed=rounds.num_recomputed if rounds else 0,
             seconds=time.monotonic() - started,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -10,8 +11,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from sfray.config import JobSpec
 from sfray.planning.to_do import ToDo
 from sfray.planning.work_items import anti_join
+from sfray.process import program_name
+from sfray.redaction import redact
 from sfray.results.log import ResultsLog
 from sfray.runs.outcome_sink import OutcomeSink
 from sfray.runs.stop_signal import StopSignal
@@ -23,10 +27,12 @@ class RunSummary:
     """How a run ended.
 
     Attributes:
-        num_requests: what the job asks for by now, manifest rows that failed included.
-        num_done_before: of these, answered or failed for good by earlier runs.
+        num_requests: what the job asks for by now, manifest rows that failed included; each is
+            answered, failed or unfinished.
+        num_answered, num_failed: of these, as the output stands now.
+        num_done_before: of the requests, answered or failed for good by earlier runs.
         num_answers, num_failures: what this run added.
-        num_unfinished: what a stopped run left for the next one.
+        num_unfinished: requests without an outcome, left by a stopped run for the next one.
         num_recomputed: what was answered twice: Ray tried its task again, or the run before had
             taken it in, but was lost before it was written (on S3 as of its lease's last renewal).
         failure_ratio: failures over requests, as the output stands now.
@@ -35,6 +41,7 @@ class RunSummary:
         fetch_seconds, decode_seconds: of all decode workers together.
         model_busy_seconds: of all model replicas together, with at least one video.
         worker_busy_share: how much of their time decode workers had a video.
+        next_commands: what to type to look at the output and go on.
         stall_share: how much of their time model replicas waited for decoded videos; both while
             all were up and there was work, None where that was never so.
     """
@@ -44,6 +51,8 @@ class RunSummary:
     output: str
     fingerprints: list[str]
     num_requests: int
+    num_answered: int
+    num_failed: int
     num_videos: int
     num_done_before: int
     num_answers: int
@@ -67,6 +76,7 @@ class RunSummary:
     bottleneck: str | None
     stopped_by: str | None
     exit_code: int
+    next_commands: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """The summary as JSON values."""
@@ -79,15 +89,16 @@ class RunSummary:
             table.add_row(name, value)
         console.print(table)
         console.print(self.verdict, markup=False)
+        for command in self.next_commands:
+            console.print(f"next: {command}", markup=False, soft_wrap=True)
 
     def _lines(self) -> Iterator[tuple[str, str]]:
         yield "requests", f"{self.num_requests} ({self.num_done_before} done before)"
-        yield "answers", str(self.num_answers)
-        yield "failures", str(self.num_failures)
+        yield "answered", f"{self.num_answered} ({self.num_answers} by this run)"
+        yield "failed", f"{self.num_failed} ({self.num_failures} in this run)"
         for code, number in sorted(self.failures_by_code.items()):
             yield f"  {code}", str(number)
-        if self.num_unfinished:
-            yield "left for the next run", str(self.num_unfinished)
+        yield "to do", str(self.num_unfinished)
         if self.num_recomputed:
             yield "answered twice", str(self.num_recomputed)
         yield "time", clock(self.seconds)
@@ -144,6 +155,8 @@ def summarize(
         output=plan.spec.output.log_uri,
         fingerprints=plan.fingerprints,
         num_requests=num_requests,
+        num_answered=num_answered,
+        num_failed=num_failed,
         num_videos=counters.num_videos,
         num_done_before=to_do.num_done_before,
         num_answers=counters.num_answers,
@@ -167,4 +180,15 @@ def summarize(
         bottleneck=sink.bottleneck(),
         stopped_by=signal.Signals(stop.number).name if stop.number else None,
         exit_code=exit_code,
+        next_commands=_next_commands(plan.spec, num_failed),
     )
+
+
+def _next_commands(spec: JobSpec, num_failed: int) -> tuple[str, ...]:
+    """What to type to look at the output and, where something failed, to go on."""
+    words = [shlex.quote(redact(spec.output.log_uri))]
+    if (endpoint := spec.storage.endpoint_url) is not None:
+        words += ["--endpoint-url", shlex.quote(redact(endpoint))]
+    output, program = " ".join(words), program_name()
+    failed = (f"{program} show {output} --failures", f"{program} retry {output}")
+    return (f"{program} show {output}", *(failed if num_failed else ()))

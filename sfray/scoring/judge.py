@@ -26,6 +26,7 @@ from sfray.scoring.metrics import ASPECTS, Row, is_answered, judge_units
 
 logger = logging.getLogger("sfray")
 
+OPENAI_URL = "https://api.openai.com/v1"
 _MAX_REPLIES = 3
 _MAX_REPLY_TOKENS = 200
 # A longer pause than this is no rate limit but a quota that is used up.

@@ -23,6 +23,7 @@ _SENTENCES = {
     errno.EPERM: "permission denied",
     errno.ENOENT: "it does not exist",
     errno.ENOTDIR: "a part of its path is a file, not a folder",
+    errno.EEXIST: "a file is where a folder should be",
     errno.EISDIR: "it is a folder",
     errno.ENAMETOOLONG: "its name is too long",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import uuid
@@ -73,6 +74,17 @@ class LocalFolder:
         with storage_faults(StorageError, f"the output {self.uri} can't be read"):
             return pa.OSFile(str(self._root / info.key))
 
+    def check_writable(self) -> None:
+        """See `Folder`."""
+        there = next(path for path in (self._root, *self._root.parents) if _exists(path))
+        with storage_faults(StorageError, f"the output {self.uri} can't be written"):
+            if not there.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "", str(there))
+            if os.statvfs(there).f_flag & os.ST_RDONLY:
+                raise OSError(errno.EROFS, "", str(there))
+            if not os.access(there, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, "", str(there))
+
     def take_lease(self, owner: str, wait: bool) -> FileLock:
         """See `Folder`. A lock goes with its process, so there is nothing to wait for."""
         with storage_faults(StorageError, f"the output {self.uri} can't be written"):
@@ -124,6 +136,13 @@ class FileLock:
     def release(self) -> None:
         """See `Lease`."""
         os.close(self._descriptor)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # below a file, or in a folder that may not be looked into
+        return False
 
 
 def _lock_content(num_rows: int, owner: str = "") -> bytes:

@@ -74,6 +74,11 @@ class Folder(Protocol):
         """A seekable file that reads only what is asked for."""
         ...
 
+    def check_writable(self) -> None:
+        """Raises `StorageError` if nothing could be written, as far as that can be told without
+        writing anything."""
+        ...
+
     def take_lease(self, owner: str, wait: bool) -> Lease:
         """Takes the lease; `owner` says in messages who holds it.
 

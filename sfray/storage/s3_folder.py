@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -21,6 +22,8 @@ from sfray.storage.s3_terms import S3Terms
 
 # The end of a part, with its footer, and more than a small part has.
 _READ_BYTES = 128 * 2**10
+
+_NEVER_WRITTEN = "_sfray/never-written"
 
 T = TypeVar("T")
 
@@ -155,6 +158,11 @@ class S3Folder:
             return self._ask("read", get)
 
         return pa.PythonFile(_RangeFile(read_range, info.num_bytes), mode="r")
+
+    def check_writable(self) -> None:
+        """See `Folder`. A put whose condition can't hold: who may not write is told that first."""
+        with suppress(KeyTakenError):
+            self.replace(_NEVER_WRITTEN, b"", '"none"')
 
     def take_lease(self, owner: str, wait: bool) -> S3Lease:
         """See `Folder`."""

@@ -40,7 +40,12 @@ _STOP_SECONDS = 60
 _PATIENCE_SECONDS = 300
 # A cluster that has just started may have nobody to take a job yet.
 _START_SECONDS = 120
+# How a run's last lines begin, which say what to type next.
+_ADVICE = "next: "
+# To tell a missing token from a missing server.
+_ANSWER_SECONDS = 5
 _STOPPED_EXIT_CODE = 143
+_NO_TOKEN = "couldn't find an authentication token"  # noqa: S105 - words of Ray's
 _STATUS_CODE = re.compile(r"^Request failed with status code \d+: ")
 
 
@@ -54,7 +59,13 @@ class _NotReadyError(ClusterError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobState:
-    """A submitted job as its cluster tells of it; `exit_code` is None until it has ended."""
+    """A submitted job as its cluster tells of it.
+
+    Attributes:
+        exit_code: None until it has ended.
+        message: Ray's, its first line.
+        reason: of one that failed, the last that it said; empty of others.
+    """
 
     submission_id: str
     status: str
@@ -62,6 +73,7 @@ class JobState:
     started: datetime | None
     ended: datetime | None
     message: str
+    reason: str
     metadata: dict[str, str]
 
 
@@ -80,6 +92,7 @@ class JobServer:
         """
         self.address = redact(address)
         self._pause_seconds = seconds_between_looks
+        self._address = address
         if not address.startswith(("http://", "https://")):
             raise SpecError(
                 f"--address {self.address!r} is no http:// or https:// address of a Ray dashboard, "
@@ -189,6 +202,9 @@ class JobServer:
             with quieted(logging.getLogger("ray").handlers, logging.ERROR):
                 yield
         except AuthenticationError as error:
+            # Ray's client looks for its token before it asks anybody.
+            if _NO_TOKEN in str(error) and not _answers(self._address):
+                raise _NoAnswerError(f"no Ray dashboard answers at {self.address}") from error
             raise ClusterError(self._refusal(str(error))) from error
         except (ConnectionError, requests.RequestException) as error:
             raise _NoAnswerError(f"no Ray dashboard answers at {self.address}") from error
@@ -199,6 +215,12 @@ class JobServer:
             raise kind(f"the cluster at {self.address}: {answer}") from error
 
     def _refusal(self, answer: str) -> str:
+        if _NO_TOKEN in answer:
+            return (
+                f"RAY_AUTH_MODE is token, but there is no token for the cluster at {self.address}: "
+                "put it into RAY_AUTH_TOKEN, or its file into RAY_AUTH_TOKEN_PATH or at "
+                "~/.ray/auth_token"
+            )
         if "Missing" in answer:
             return (
                 f"the cluster at {self.address} wants a token: set RAY_AUTH_MODE=token, and the "
@@ -229,6 +251,15 @@ class _Growing:
             self._num_written = self._position
 
 
+def _answers(address: str) -> bool:
+    """Whether anybody answers at an address, whatever it says."""
+    try:
+        requests.get(address, timeout=_ANSWER_SECONDS)
+    except requests.RequestException:
+        return False
+    return True
+
+
 def runtime_env(folder: Path, *, ship: bool, pip: bool) -> dict[str, Any]:
     """What Ray sets up for a job. No credentials: the dashboard shows it to everyone."""
     env: dict[str, Any] = {
@@ -255,8 +286,18 @@ def _state(submission_id: str, details: JobDetails) -> JobState:
         started=_time(details.start_time),
         ended=_time(details.end_time),
         message=redact_text((details.message or "").partition("\n")[0]),
+        reason=redact_text(_reason(details)),
         metadata=dict(details.metadata or {}),
     )
+
+
+def _reason(details: JobDetails) -> str:
+    """The last line of a failed driver's log, which Ray's message ends with, but for advice."""
+    if details.status != JobStatus.FAILED:
+        return ""
+    lines = [line.strip() for line in (details.message or "").splitlines()]
+    told = [line for line in lines if line and not line.startswith(_ADVICE)]
+    return told[-1] if told else ""
 
 
 def _exit_code(details: JobDetails) -> int | None:

@@ -6,6 +6,7 @@ job must name places that every node reaches.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from sfray.planning.plan import resolve
 from sfray.prompts.templates import is_built_in
 from sfray.redaction import redact
 from sfray.storage.uris import is_remote, local_path
+
+logger = logging.getLogger("sfray")
 
 JOB_FILE = "job.yaml"
 _TEMPLATE_FILE = "template.txt"
@@ -57,13 +60,14 @@ def pack(spec: JobSpec, *, shared_paths: bool, max_manifest_bytes: int = 64 * 2*
         SpecError, CheckpointError, ManifestError: one sentence each.
     """
     _refuse_secrets(spec)
-    _check(spec)
+    _check(spec, shared_paths=shared_paths)
     files: dict[str, bytes] = {}
     changes: dict[str, Any] = {}
     if not is_built_in(spec.template):
         files[_TEMPLATE_FILE] = Path(spec.template).read_bytes()
         changes["template"] = _TEMPLATE_FILE
     if shared_paths:
+        _local_manifest_paths(spec)
         changes |= _absolute_paths(spec)
     else:
         _refuse_local_paths(spec)
@@ -78,14 +82,25 @@ def pack(spec: JobSpec, *, shared_paths: bool, max_manifest_bytes: int = 64 * 2*
     return Shipment(spec=shipped, files=files)
 
 
-def _check(spec: JobSpec) -> None:
-    """All of a plan that needs no data; only the cluster may see a model's folder or bucket."""
+def _check(spec: JobSpec, *, shared_paths: bool) -> None:
+    """All of a plan that needs no data; only the cluster may see a model's folder or bucket.
+
+    What all nodes see, this machine sees too.
+    """
     path = Path(spec.model.id)
     match place_of(spec.model.id):
         case Place.S3:
             return
-        case Place.FOLDER if path.is_absolute() and not path.exists():
+        case Place.FOLDER if path.is_absolute() and not path.exists() and not shared_paths:
+            logger.warning(
+                "model.id %s is no folder of this machine: it is taken for one that every node of "
+                "the cluster has",
+                spec.model.id,
+            )
             return
+    root = spec.videos.root
+    if shared_paths and root is not None and not is_remote(root) and not local_path(root).is_dir():
+        raise SpecError(f"videos.root {root!r} is no folder: {local_path(root).absolute()}")
     resolve(spec, find_checkpoint(spec.model, spec.storage))
 
 
@@ -148,11 +163,16 @@ def _refuse_local_paths(spec: JobSpec) -> None:
             )
 
 
-def _local_manifests(spec: JobSpec, max_bytes: int) -> dict[str, bytes]:
-    """The content of the manifest's local files, under names of their own."""
+def _local_manifest_paths(spec: JobSpec) -> list[Path]:
+    """The manifest's local files; raises `ManifestError` where one isn't there."""
     uris = [uri for uri in spec.manifest.uris if not is_remote(uri)]
     with tempfile.TemporaryDirectory() as scratch:
-        paths = [Path(file.path) for file in find_files(uris, spec.storage, Path(scratch))]
+        return [Path(file.path) for file in find_files(uris, spec.storage, Path(scratch))]
+
+
+def _local_manifests(spec: JobSpec, max_bytes: int) -> dict[str, bytes]:
+    """The content of the manifest's local files, under names of their own."""
+    paths = _local_manifest_paths(spec)
     size = sum(path.stat().st_size for path in paths)
     if size > max_bytes:
         raise ManifestError(

@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from rich.console import Console
 from rich.logging import RichHandler
 
 from sfray.redaction import redact_text
+from sfray.telemetry.terminal import terminal
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _about: ContextVar[dict[str, Any] | None] = ContextVar("about", default=None)
@@ -48,7 +48,7 @@ def configure_logs(log_format: LogFormat, run_id: str | None = None) -> None:
     if log_format == LogFormat.JSON:
         handler.setFormatter(_JsonLines())
     elif sys.stderr.isatty():
-        handler = RichHandler(console=Console(stderr=True), show_path=False)
+        handler = RichHandler(console=terminal(stderr=True), show_path=False)
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handler.addFilter(_redact)

@@ -21,7 +21,8 @@ logger = logging.getLogger("sfray")
 class Display(Protocol):
     """Shows the state of a run; `update` is called about once a second.
 
-    `advice` is a sentence on what holds the run back, where one is known.
+    `advice` is a sentence on what holds the run back, where one is known. `ended` is called once,
+    when no stage works any more.
     """
 
     def __enter__(self) -> Display: ...
@@ -34,6 +35,8 @@ class Display(Protocol):
     ) -> None: ...
 
     def update(self, counters: RunCounters, load: StageLoad, advice: str | None) -> None: ...
+
+    def ended(self, counters: RunCounters) -> None: ...
 
 
 def make_display(console: Console) -> Display:
@@ -65,6 +68,12 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}"
 
 
+def speed(counters: RunCounters) -> str:
+    """How fast it goes now, `-` where that isn't known yet."""
+    rate = counters.recent_rate
+    return f"{'-' if rate is None else format(rate, '.1f')} requests/s"
+
+
 class LiveDisplay:
     """Bars for videos and requests, and below them what the stages do and how fast it goes."""
 
@@ -90,18 +99,27 @@ class LiveDisplay:
         self._live.stop()
 
     def update(self, counters: RunCounters, load: StageLoad, advice: str | None) -> None:
+        self._move_bars(counters)
+        self._words.plain = (
+            f"{counters.num_failures} failures, {speed(counters)}, "
+            f"{clock(counters.seconds_left)} left\n{stage_words(load)}"
+        )
+        if advice:
+            self._words.plain += f"\n{advice}"
+
+    def ended(self, counters: RunCounters) -> None:
+        self._move_bars(counters)
+        num_open = counters.num_requests - counters.num_done
+        how = f"stopped with {num_open} requests left" if num_open > 0 else "done"
+        self._words.plain = f"{counters.num_failures} failures, {how}"
+
+    def _move_bars(self, counters: RunCounters) -> None:
         self._progress.update(
             self._videos, total=counters.num_videos, completed=counters.num_videos_done
         )
         self._progress.update(
             self._requests, total=counters.num_requests, completed=counters.num_done
         )
-        self._words.plain = (
-            f"{counters.num_failures} failures, {counters.requests_per_second:.1f} requests/s, "
-            f"{clock(counters.seconds_left)} left\n{stage_words(load)}"
-        )
-        if advice:
-            self._words.plain += f"\n{advice}"
 
 
 class LineDisplay:
@@ -127,14 +145,17 @@ class LineDisplay:
             return
         self._next_line = time.monotonic() + self._pause_seconds
         logger.info(
-            "%d of %d requests (%d failures), %d of %d videos, %.1f requests/s, %s left; %s",
+            "%d of %d requests (%d failures), %d of %d videos, %s, %s left; %s",
             counters.num_done,
             counters.num_requests,
             counters.num_failures,
             counters.num_videos_done,
             counters.num_videos,
-            counters.requests_per_second,
+            speed(counters),
             clock(counters.seconds_left),
             "; ".join(filter(None, (stage_words(load), advice))),
             extra={"num_answers": counters.num_answers, "num_failures": counters.num_failures},
         )
+
+    def ended(self, counters: RunCounters) -> None:
+        """The summary follows, which says it all."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,9 @@ import pyarrow.compute as pc
 
 # What the outcomes of a clip have in common, in each of their rows.
 _OF_CLIPS = ("num_visual_tokens", "bytes_fetched", "fetch_seconds", "decode_seconds")
+# The rate of now is that of so many seconds, or of so many arrivals where these took longer.
+_RATE_SECONDS = 60.0
+_RATE_ARRIVALS = 8
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,7 +45,13 @@ class RunCounters:
     decode_seconds: float = 0.0
     seconds_to_first: float | None = None
     failures_by_code: Counter[str] = field(default_factory=Counter)
-    started: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float] = time.monotonic
+    started: float = field(init=False)
+    # When outcomes came lately, and how many there were by then.
+    _arrivals: deque[tuple[float, int]] = field(default_factory=deque, init=False)
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
 
     def add(self, outcomes: pa.Table) -> pa.Table:
         """Counts a table of `outcomes_schema`, the outcomes of whole clips.
@@ -56,6 +66,7 @@ class RunCounters:
         self.num_answers += outcomes.num_rows - failed.num_rows
         self.failures_by_code.update(failed["code"].to_pylist())
         self.num_generated_tokens += _sum(outcomes["num_generated_tokens"])
+        self._note_arrival()
         clips = _clips(outcomes)
         computed = _sum(clips["num_visual_tokens"])
         asked = _sum(pc.multiply(clips["num_visual_tokens"], clips["num_answers"]))
@@ -73,17 +84,36 @@ class RunCounters:
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self.started
+        return self.clock() - self.started
 
     @property
     def requests_per_second(self) -> float:
+        """Of the whole run, its start included."""
         return self.num_done / self.seconds if self.seconds > 0 else 0.0
 
     @property
+    def recent_rate(self) -> float | None:
+        """Requests a second of late, from the first outcome on; None until there are others.
+
+        Start-up doesn't count, and where nothing comes any more it falls.
+        """
+        if not self._arrivals:
+            return None
+        since, num_before = self._arrivals[0]
+        seconds, num_done = self.clock() - since, self.num_done - num_before
+        return num_done / seconds if num_done and seconds > 0 else None
+
+    @property
     def seconds_left(self) -> float | None:
-        """An estimate from the rate so far; None before the first outcome."""
-        rate = self.requests_per_second
-        return (self.num_requests - self.num_done) / rate if rate > 0 else None
+        """An estimate from the rate of late; None where there is none."""
+        rate = self.recent_rate
+        return (self.num_requests - self.num_done) / rate if rate else None
+
+    def _note_arrival(self) -> None:
+        now = self.clock()
+        self._arrivals.append((now, self.num_done))
+        while len(self._arrivals) > _RATE_ARRIVALS and self._arrivals[1][0] < now - _RATE_SECONDS:
+            self._arrivals.popleft()
 
 
 def _clips(outcomes: pa.Table) -> pa.Table:

@@ -16,11 +16,15 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
 import ray
+import yaml
+from typer.testing import CliRunner
 
+from sfray.cli.app import app
 from sfray.config import JobSpec, StorageSpec, parse_job_spec
 from sfray.errors import CheckpointError, OutputInUseError, TooManyErrorsError
 from sfray.pipeline.cluster import cluster_share
 from sfray.pipeline.ray_data import EndOfStream, StageStream, answering
+from sfray.planning.outlook import outlook
 from sfray.planning.plan import make_plan
 from sfray.planning.work_items import work_item_blocks
 from sfray.results.log import ResultsLog
@@ -198,6 +202,49 @@ def test_a_signal_stops_cleanly_and_the_next_run_goes_on(tmp_path: Path, number:
     finished = run(spec, Script(folder=tmp_path))
     assert finished.num_done_before == stopped.num_answers
     assert finished.exit_code == 0 and len(states(spec)) == 80
+
+
+def test_plan_summary_show_and_verify_count_alike(tmp_path: Path) -> None:
+    """A row is equal to another, can't be asked, can't be asked and is equal to another, is in
+    conflict, in conflict twice, too long, fails for good, fails for now."""
+    row = {"video_uri": v(0), "question_id": "q", "question": "what", "answer": "x", "source": "s"}
+    rows = [
+        *[row] * 2,
+        *[row | {"question": " "}] * 3,
+        row | {"question": " ", "source": "t"},
+        *[row | {"video_uri": None}] * 2,
+        *[row | {"question_id": "c"}] * 2,
+        row | {"question_id": "c", "question": "why"},
+        row | {"question_id": "long", "question": "how " * 2000},
+        *[row | {"video_uri": v(n)} for n in (1, 2, 3)],
+    ]
+    spec = job(tmp_path)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "manifest.parquet")
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+
+    def counts() -> tuple[int, int, int, int]:
+        to_do = outlook(spec).to_do
+        planned = (to_do.plan.num_requests, to_do.num_answered, to_do.num_failed, to_do.num_open)
+        words = "{} requests, {} answers, {} failures, {} to do".format(*planned)
+        shown = CliRunner().invoke(app, ["show", spec.output.uri])
+        proven = CliRunner().invoke(app, ["verify", spec.output.uri, "--manifest", str(path)])
+        assert words in shown.output and words in proven.output
+        assert proven.exit_code == 0, proven.output
+        state = current_state(spec.output.uri, StorageSpec()).num_rows
+        assert state == planned[0] == sum(planned[1:])
+        return planned
+
+    def told(summary: RunSummary) -> tuple[int, int, int, int]:
+        numbers = (summary.num_answered, summary.num_failed, summary.num_unfinished)
+        assert summary.num_requests == sum(numbers)
+        return summary.num_requests, *numbers
+
+    broken = run(spec, Script(folder=tmp_path, missing=(v(1),), broken_model=True))
+    assert told(broken) == counts() == (10, 0, 10, 0)
+    mended = run(spec, Script(folder=tmp_path, missing=(v(1),)))
+    assert told(mended) == counts() == (10, 3, 7, 0)
+    assert broken.num_failures == 10 and (mended.num_answers, mended.num_failures) == (3, 0)
 
 
 def test_stages_that_have_hardly_begun_end_without_an_answer(tmp_path: Path) -> None:

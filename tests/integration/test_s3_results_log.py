@@ -2,11 +2,13 @@ import threading
 
 import duckdb
 import pytest
+from botocore.stub import Stubber
 
 from sfray.config import StorageSpec
 from sfray.errors import OutputInUseError, StorageError
 from sfray.results import read as read_results
 from sfray.results.log import ResultsLog
+from sfray.storage.folders import open_folder
 from sfray.storage.patience import Patience
 from sfray.storage.s3_lease import S3Lease
 from sfray.storage.s3_terms import S3Terms
@@ -225,3 +227,14 @@ def test_what_refuses_is_one_sentence(s3_server, uri, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wr0ng")
     # Another region is another client, made with the key of now.
     assert "wr0ng" not in refused(uri, another_region, "SignatureDoesNotMatch")
+
+
+def test_whether_an_output_may_be_written_is_told_without_writing(s3_server, uri):
+    open_folder(uri, s3_server.storage).check_writable()
+    bucket = uri.split("/")[2]
+    assert "Contents" not in s3_server.client().list_objects_v2(Bucket=bucket)
+    folder = open_folder(uri, s3_server.storage)
+    refused = Stubber(folder._client)
+    refused.add_client_error("put_object", "AccessDenied", http_status_code=403)
+    with refused, pytest.raises(StorageError, match=r"can't be written: .*AccessDenied"):
+        folder.check_writable()

@@ -142,3 +142,70 @@ def test_a_spec_survives_being_written_and_read() -> None:
     spec = parse_job_spec(spec_with(pooling={"fast_grid": [4, 4]}, manifest={"uri": ["a", "b"]}))
     assert parse_job_spec(spec.model_dump(mode="json")) == spec
     assert isinstance(spec, JobSpec)
+
+
+JOB = """\
+manifest:
+  uri: a
+task: caption
+model: {id: demo}
+output:
+  uri: out
+prompts:
+  - prompt_id: a
+    text: b
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "overrides", "words"),
+    [
+        ("  uri: a", "  url: a", (), ["'manifest.url'", ", line 2, did you mean 'uri'?"]),
+        ("model:", "modle:", (), ["'modle'", ", line 4, did you mean 'model'?"]),
+        ("task: caption", "task: captoin", (), [", line 3:", "did you mean 'caption'?"]),
+        ("{id: demo}", "{id: demo, dtype: float23}", (), ["line 4", "did you mean 'float32'?"]),
+        ("    text: b", "    txt: b", (), ["'prompts.0.txt'", ", line 9, did you mean 'text'?"]),
+        ("    text: b", "    text: 5", (), [", line 9: prompts.0.text is 5"]),
+        ("    text: b\n", "", (), ["lacks the key 'prompts.0.text', line 8"]),
+        ("  uri: out", "  partition: 1/2", (), ["lacks the key 'output.uri', line 5"]),
+        (
+            "prompts:\n",
+            "pooling: {fast_grid: of}\nprompts:\n",
+            (),
+            ["line 7: pooling.fast_grid is 'of'"],
+        ),
+        ("", "", ("sampling.seek=exakt",), ["job file: sampling.seek", "did you mean 'exact'?"]),
+        ("", "", ("model.dtyp=auto",), ["in the job file, did you mean 'dtype'?"]),
+    ],
+)
+def test_what_is_misspelt_is_named_with_its_line_and_what_may_be_meant(
+    tmp_path: Path, old: str, new: str, overrides: tuple[str, ...], words: list[str]
+) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(JOB.replace(old, new, 1))
+    with pytest.raises(SpecError) as caught:
+        load_job_spec(path, overrides)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("{prompt_id: a, text: What happens, and why?}", ["line 8", "instead of inside { }"]),
+        ("{prompt_id: a, text: What is it: a dog?}", ["line 8", "instead of inside { }"]),
+        ("{prompt_id: a, text: Describe it, please}", [", line 8", "its comma ended that"]),
+        ("{prompt_id: a, text: 'Describe it, please}", ["line 8", "not valid YAML"]),
+        ("prompt_id: a\n    text: Say it: what?", ["line 9", "a colon needs quotes"]),
+    ],
+)
+def test_a_text_that_breaks_the_line_is_told_with_what_to_write(
+    tmp_path: Path, prompt: str, words: list[str]
+) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(JOB.replace("prompt_id: a\n    text: b", prompt))
+    with pytest.raises(SpecError) as caught:
+        load_job_spec(path)
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)

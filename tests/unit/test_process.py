@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+from pathlib import Path
 
 import pytest
 
-from sfray.process import environment, quieted
+from sfray.process import environment, program_name, quieted
 
 
 def test_variables_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,3 +30,15 @@ def test_handlers_of_others_get_their_level_back() -> None:
     with quieted(handlers, logging.CRITICAL):
         assert [handler.level for handler in handlers] == [logging.CRITICAL] * 2
     assert [handler.level for handler in handlers] == [logging.DEBUG, logging.WARNING]
+
+
+def test_a_command_to_type_is_called_as_this_one_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", [".venv/bin/sfray", "demo"])
+    assert program_name() == ".venv/bin/sfray"
+    monkeypatch.setattr(sys, "argv", ["/somewhere/sfray/__main__.py", "demo"])
+    assert program_name() == "python -m sfray"
+    (tmp_path / "sfray").touch(mode=0o755)
+    assert program_name() == "sfray"

@@ -90,6 +90,11 @@ class Checkpoint(ABC):
                 raise CheckpointError(f"{folder} holds no {name}")
         self._check_vocabulary(folder)
 
+    def check_unfetched(self) -> None:
+        """As `check`, of one that needn't be pinned: what the hub has is left to the run."""
+        if self._names() is not None:
+            self.check()
+
     @abstractmethod
     def _own_profile(self) -> ModelProfile:
         """The profile without the job's options."""

@@ -30,8 +30,8 @@ class FolderCheckpoint(Checkpoint):
         if not self._folder.is_dir():
             known = ", ".join([DEMO, *PRESETS])
             raise CheckpointError(
-                f"model.id {model.id!r} is neither a checkpoint folder, here or on s3://, nor one "
-                f"of: {known}"
+                f"model.id {model.id!r} is neither a checkpoint folder, looked for at "
+                f"{self._folder.absolute()}, nor one on s3://, nor one of: {known}"
             )
 
     @cached_property

@@ -55,6 +55,8 @@ class Benchmark:
         answers_are_public: False where questions may come without their answers.
         video_stems: patterns of a video's file name without extension, `{}` being the name in
             the source; the first one is its canonical name and its `video_id`.
+        video_names: what the source's names are like, where that tells benchmarks of the same
+            columns from each other.
         extensions: of video files, in the order in which they are tried.
         question_types: readable names of the source's codes; None reads the first word of the
             question where the source tells no types.
@@ -72,5 +74,6 @@ class Benchmark:
     answers_are_public: bool = True
     columns: Columns = field(default_factory=Columns)
     video_stems: tuple[str, ...] = ("{}",)
+    video_names: str | None = None
     extensions: tuple[str, ...] = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif")
     question_types: Mapping[str, str] | None = field(default_factory=dict)

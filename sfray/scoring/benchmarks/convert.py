@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, count
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 
 from sfray.errors import ManifestError
 from sfray.scoring.benchmarks.benchmark import Benchmark, Scorer
+from sfray.scoring.benchmarks.definitions import BENCHMARKS
 from sfray.scoring.benchmarks.questions import Question, questions_of
 from sfray.scoring.benchmarks.tables import Repairs, SourceRow, read_rows, read_text
 from sfray.scoring.benchmarks.videos import VideoFiles, stems
@@ -100,6 +102,7 @@ def convert(
     for row in rows:
         by_file.setdefault(row.file, []).append(row)
     questions = [q for part in by_file.values() for q in questions_of(part, benchmark, repairs)]
+    _check_video_names(questions, benchmark)
     if len({q.scorer is Scorer.MULTIPLE_CHOICE for q in questions}) > 1:
         raise ManifestError(
             "these files hold questions with options and without: convert them one at a time, "
@@ -138,6 +141,21 @@ def convert(
         repairs=repairs.places,
     )
     return table, account
+
+
+def _check_video_names(questions: Sequence[Question], benchmark: Benchmark) -> None:
+    """Refuses files whose videos are called as those of another benchmark, and not as its own."""
+    names = {PurePosixPath(q.video).stem for q in questions if q.video is not None}
+    own = benchmark.video_names
+    if own is None or any(re.fullmatch(own, name) for name in names):
+        return
+    for other in BENCHMARKS.values():
+        alike = other.video_names
+        if alike is not None and names and all(re.fullmatch(alike, name) for name in names):
+            raise ManifestError(
+                f"{questions[0].row.file} is no file of {benchmark.title}: its videos, such as "
+                f"{min(names)!r}, are called as those of {other.title}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,7 @@ _ALL = (
         # `question_id` and `key` name the GIF; these name the question.
         columns=Columns(unique_id=("vid_id", "video_id"), video=("video_name", "gif_name")),
         extensions=(".gif", ".mp4", ".webm"),
+        video_names=r"tumblr_.*",
         question_types={"0": "object", "1": "number", "2": "colour", "3": "location"},
     ),
     Benchmark(
@@ -98,6 +99,7 @@ _ALL = (
         splits=(Split("validation", 4996, 570), Split("test", 8564)),
         published=_accuracy(64.2, 72.0),
         source=_MULTIPLE_CHOICE,
+        video_names=r"\d+",
         columns=Columns(video=("video_name", "video", "video_id")),
     ),
     Benchmark(
@@ -109,6 +111,7 @@ _ALL = (
         splits=(Split("subset with answers", 500, 500), Split("full set", 5031)),
         published=_accuracy(47.2, 55.8),
         source=f"{_MULTIPLE_CHOICE}, subset with answers",
+        video_names=r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
         # A video has one question, and the question is called as its video.
         columns=Columns(unique_id=("q_uid", "video_name")),
     ),
@@ -120,6 +123,7 @@ _ALL = (
         splits=(Split("test", 2134),),
         published=_accuracy(60.1, 66.5),
         source=_MULTIPLE_CHOICE,
+        video_names=r"\d+",
         columns=Columns(video=("video_name", "video", "video_id")),
     ),
     Benchmark(

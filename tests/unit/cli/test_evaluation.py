@@ -33,7 +33,7 @@ def test_a_conversion_writes_a_manifest_and_its_account(tmp_path: Path, question
         ("msvd", QUESTIONS, "m.parquet", "benchmark 'msvd' is not one of: msvd-qa"),
         ("msvd-qa", "", "m.parquet", "no usable header"),
         ("next-qa", QUESTIONS, "m.parquet", "no options to choose from"),
-        ("msvd-qa", QUESTIONS, ".", "can't be written: Is a directory"),
+        ("msvd-qa", QUESTIONS, "m.csv", "m.csv is no .parquet file"),
         ("msvd-qa", QUESTIONS, "MSVD_QA.csv/m.parquet", "can't be written"),
     ],
 )

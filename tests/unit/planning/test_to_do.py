@@ -57,7 +57,8 @@ def test_answers_and_permanent_failures_are_done(tmp_path: Path) -> None:
     before = progress([answered], {permanent: False, transient: True})
     to_do = what_is_to_do(asked, before, None)
     assert open_ids(to_do) == [transient, fresh]
-    assert (to_do.num_answered, to_do.num_failed_for_good) == (1, 1)
+    # A transient failure stands until it is tried again; the manifest's own failed for good.
+    assert (to_do.num_answered, to_do.num_failed, to_do.num_open) == (1, 3, 1)
     # The manifest's own failure is new until a run has logged it.
     assert to_do.new_failures.num_rows == 1
     assert to_do.num_done_before == 2

@@ -30,3 +30,5 @@ def test_failures_are_chosen_by_code_and_kind(codes, transient, chosen):
 def test_unknown_codes_are_refused():
     with pytest.raises(SpecError, match="'oops' does not exist; allowed: invalid_row, "):
         ids_to_retry(FAILURES, ["oops"])
+    with pytest.raises(SpecError, match="'notfound' does not exist, did you mean 'not_found'"):
+        ids_to_retry(FAILURES, ["notfound"])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +13,9 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from typer.testing import CliRunner
 
+from sfray.cli.app import app
 from sfray.config import parse_job_spec
 from sfray.errors import ClusterError, SpecError
 from sfray.submission.job_api import JobServer, runtime_env
@@ -177,6 +182,19 @@ def test_the_exit_code_is_the_drivers(
     assert state.message == ended.get("message", "")
 
 
+def test_a_failed_job_says_why(fake: tuple[FakeServer, JobServer]) -> None:
+    log = "error: the manifest m.csv?token=hunter2 does not exist\nnext: sfray show out\n"
+    message = f"Job entrypoint command failed with exit code 2, last available logs:\n{log}"
+    fake[0].ended = {"status": "FAILED", "driver_exit_code": 2, "message": message}
+    fake[1].state("known")
+    address = fake[1].address
+    done = CliRunner().invoke(app, ["status", "known", "--address", address])
+    last = done.output.splitlines()[-1]
+    assert last.startswith("reason: error: the manifest m.csv") and "hunter2" not in last
+    fake[0].ended = {"status": "SUCCEEDED", "message": "a\nb"}
+    assert fake[1].state("known").reason == ""
+
+
 def test_an_unknown_job_is_one_sentence(fake: tuple[FakeServer, JobServer]) -> None:
     with pytest.raises(ClusterError, match=r"127\.0\.0\.1:\d+: Job other does not exist$"):
         fake[1].state("other")
@@ -191,6 +209,23 @@ def test_an_address_that_is_no_dashboards_is_refused(address: str) -> None:
 def test_nobody_there_is_one_sentence_without_the_password() -> None:
     with pytest.raises(ClusterError, match=r"no Ray dashboard answers at http://127\.0\.0\.1:9$"):
         JobServer("http://user:hunter2@127.0.0.1:9")
+
+
+def test_a_token_that_is_not_there_is_no_refusal(
+    fake: tuple[FakeServer, JobServer], tmp_path: Path
+) -> None:
+    """In a process of its own: Ray reads the mode once."""
+
+    def told(address: str) -> str:
+        command = [sys.executable, "-m", "sfray", "status", "j", "--address", address]
+        own = {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)}
+        own |= {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=own)  # noqa: S603 - our own command
+        assert done.returncode == 2
+        return done.stderr
+
+    assert "no Ray dashboard answers at http://127.0.0.1:9" in told("http://127.0.0.1:9")
+    assert "RAY_AUTH_MODE is token, but there is no token" in told(fake[1].address)
 
 
 def test_what_ray_sets_up_holds_no_variable_of_the_submitter(

@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 
 import pyarrow as pa
@@ -101,8 +102,27 @@ def test_what_a_plan_refuses_is_not_sent(override: str, error: type[Exception], 
         pack(job(override), shared_paths=False)
 
 
-def test_a_model_folder_of_the_cluster_is_taken_on_trust() -> None:
+def test_a_model_folder_of_the_cluster_is_taken_on_trust_and_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("sfray"), "propagate", True)
     assert pack(job("model.id=/models/llava"), shared_paths=False).spec.model.id == "/models/llava"
+    assert "model.id /models/llava is no folder of this machine" in caplog.text
+    with pytest.raises(CheckpointError, match=r"mine\.txt"):
+        pack(job(f"model.id={Path('mine.txt').absolute()}"), shared_paths=False)
+
+
+@pytest.mark.parametrize(
+    ("override", "error", "words"),
+    [
+        ("model.id=/nope", CheckpointError, "'/nope'"),
+        ("manifest.uri=none.parquet", ManifestError, r"none\.parquet"),
+        ("videos.root=/nope", SpecError, "videos.root '/nope'"),
+    ],
+)
+def test_what_all_nodes_see_is_seen_here(override: str, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        pack(job(override), shared_paths=True)
 
 
 def test_a_large_manifest_does_not_travel() -> None:

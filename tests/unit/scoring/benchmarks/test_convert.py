@@ -119,6 +119,20 @@ def test_next_qa_ids_are_the_same_from_both_of_its_forms(tmp_path):
         assert rows[0]["scorer"] == "multiple_choice"
 
 
+def test_files_of_another_benchmark_of_the_same_columns_are_refused(tmp_path):
+    head = "video_name,question,answer_number,question_id,a0,a1,a2,a3,a4\n"
+    ego = "0074f737-11cb-497d-8d07-77c3a8127391,how?,1,q1,a,b,c,d,e\n"
+    ego = _file(tmp_path, "EgoSchema.csv", head + ego)
+    next_qa = _file(tmp_path, "NExT_QA.csv", head + "4010069381,how?,1,6,a,b,c,d,e\n")
+    for benchmark in ("next-qa", "intentqa", "tgif-qa"):
+        with pytest.raises(ManifestError, match=r"EgoSchema\.csv is no file of .*of EgoSchema$"):
+            _convert(benchmark, ego)
+    with pytest.raises(ManifestError, match="called as those of NExT-QA"):
+        _convert("egoschema", next_qa)
+    _convert("egoschema", ego)
+    _convert("next-qa", next_qa)
+
+
 def test_an_answer_in_words_is_found_among_the_options(tmp_path):
     head = "video_name,question,question_id,answer,a0,a1,a2\n"
     body = (
