@@ -149,7 +149,7 @@ class ModelSpec(Section):
     revision: str | None = None
     """Of a hub id: a branch, tag or commit; null: the newest."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """The type of the weights; auto: as the checkpoint says."""
+    """The type of the weights; auto: bfloat16 on a GPU, else float32."""
     engine: Literal["auto", "vllm", "transformers"] = "auto"
     """auto: vLLM on a GPU where it is installed, else transformers."""
     rope_scaling: RopeScaling | None = None
@@ -212,7 +212,7 @@ class DecodeSpec(Section):
     """The reader, and the limits of the process that decodes one file."""
 
     reader: Literal["auto", "pyav", "decord"] = "auto"
-    """auto: the reader that is right for the file; the others force one."""
+    """auto: PyAV, which is right for every kind of file; the others force one."""
     timeout_seconds: PositiveInt = 120
     """For decoding one clip."""
     max_memory_bytes: PositiveInt = 4 * 2**30
