@@ -76,7 +76,7 @@ def test_the_first_day_goes_as_written(folder: Path, environment: dict[str, str]
     assert len(answers) == 21 and all(row["code"] is None for row in answers)
     known = [row for row in answers if row["reference_answer"]]
     right = sum(row["text"] == row["reference_answer"] for row in known)
-    assert right >= 0.9 * len(known) == 18
+    assert len(known) == 20 and right >= 18
     failures = read_failures(str(folder / "answers"), storage).to_table().to_pylist()
     assert [(row["code"], row["video_id"]) for row in failures] == [("not_found", "scene-1000008")]
     assert verify(str(folder / "answers"), storage).ok
