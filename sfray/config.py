@@ -43,7 +43,13 @@ Scheme = Literal["file", "s3", "gs", "https", "http"]
 class Section(BaseModel):
     """A part of the job file: unknown keys and loose types are refused, values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
 
     # The keys that `identity` holds whatever their value, those of 2026-11. None is ever added: a
     # key that is born later is left out at its default, so that jobs which don't name it keep the
@@ -70,15 +76,15 @@ def _identity(value: Any, as_json: Any) -> Any:
 
 
 class ManifestSpec(Section):
-    """Where the rows are and how their columns are called there.
-
-    `columns` maps sfray's names to the manifest's; `passthrough` names columns that reach the
-    results unchanged.
-    """
+    """Where the rows are and how their columns are called there."""
 
     uri: NonEmpty | Annotated[tuple[NonEmpty, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
+    """A Parquet, CSV or JSON lines file, a glob, a folder, or a list of them; local, s3://, gs://
+    or https://."""
     columns: dict[str, str] = {}
+    """sfray's column names mapped to the manifest's."""
     passthrough: Strings = ()
+    """Columns of the manifest that reach the results unchanged."""
 
     @property
     def uris(self) -> tuple[str, ...]:
@@ -86,9 +92,10 @@ class ManifestSpec(Section):
 
 
 class VideosSpec(Section):
-    """Where videos may come from. `root` is what relative URIs are resolved against."""
+    """Where videos may come from."""
 
     root: str | None = None
+    """What relative URIs of videos are resolved against."""
     allowed_schemes: Annotated[
         tuple[Scheme, ...], Field(min_length=1), BeforeValidator(_as_tuple)
     ] = (
@@ -97,17 +104,22 @@ class VideosSpec(Section):
         "gs",
         "https",
     )
+    """URIs of other schemes are refused."""
     allowed_hosts: Strings | None = None
+    """Hosts of web addresses, such as `*.example.com`; null: all public ones."""
     max_file_bytes: PositiveInt = 64 * 2**30
+    """Larger files are refused."""
 
 
 class PromptSpec(Section):
-    """One prompt for every video; `{column}` stands for a column of the manifest."""
+    """One prompt for every video."""
 
     _FIRST_KEYS = frozenset({"prompt_id", "text"})
 
     prompt_id: NonEmpty
+    """Its name in the results, unique within the job."""
     text: NonEmpty
+    """The words; `{column}` stands for a column of the manifest."""
 
     @field_validator("text")
     @classmethod
@@ -126,32 +138,42 @@ class RopeScaling(Section):
     _FIRST_KEYS = frozenset({"type", "factor"})
 
     type: Literal["dynamic"]
+    """The one kind that the reference has."""
     factor: float = Field(gt=1.0)
+    """How many times the model's own positions there is room for."""
 
 
 class ModelSpec(Section):
-    """The model: `id` is a hub id, a folder, here or on S3, or `demo`."""
+    """The model that answers."""
 
     id: NonEmpty
+    """A hub id, a folder here or on S3, or `demo`."""
     revision: str | None = None
+    """Of a hub id: a branch, tag or commit; null: the newest."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """The type of the weights; auto: bfloat16 on a GPU, else float32."""
     engine: Literal["auto", "vllm", "transformers"] = "auto"
+    """auto: vLLM on a GPU where it is installed, else transformers."""
     rope_scaling: RopeScaling | None = None
+    """Room for prompts beyond the model's own positions."""
 
 
 class WindowsSpec(Section):
     """What a clip is cut into, each window with requests of its own.
 
-    Either pieces of `seconds`, each of which begins `overlap_seconds` before the end of the one
-    before it, or scenes of at least `min_seconds`, two where that is None.
+    Either pieces of equal length or scenes.
     """
 
     _FIRST_KEYS = frozenset({"seconds", "overlap_seconds", "scenes", "min_seconds"})
 
     seconds: Annotated[float, Field(gt=0.0)] | None = None
+    """The length of a piece."""
     overlap_seconds: float = Field(default=0.0, ge=0.0)
+    """How long before the end of a piece the next one begins."""
     scenes: bool = False
+    """Cut where the picture changes."""
     min_seconds: Annotated[float, Field(ge=0.0)] | None = None
+    """The least length of a scene; null: two seconds."""
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> WindowsSpec:
@@ -175,38 +197,51 @@ class WindowsSpec(Section):
 
 
 class SamplingSpec(Section):
-    """How many frames of a clip are taken; None stands for the model preset's number."""
+    """Which frames of a clip are taken."""
 
     _FIRST_KEYS = frozenset({"num_frames", "seek", "windows"})
 
     num_frames: PositiveInt | None = None
+    """How many frames of a clip; null: the model preset's."""
     seek: Literal["exact", "keyframe"] = "exact"
+    """exact: the frames of those moments; keyframe: the keyframes nearest to them, which is
+    quicker."""
     windows: WindowsSpec | None = None
+    """Cuts clips into windows; null: each is asked as a whole."""
 
 
 class DecodeSpec(Section):
     """The reader, and the limits of the process that decodes one file."""
 
     reader: Literal["auto", "pyav", "decord"] = "auto"
+    """auto: PyAV, which is right for every kind of file; the others force one."""
     timeout_seconds: PositiveInt = 120
+    """For decoding one clip."""
     max_memory_bytes: PositiveInt = 4 * 2**30
+    """Of the process that decodes."""
     max_frame_pixels: PositiveInt = 8192 * 8192
+    """Larger frames are refused."""
     max_frames: PositiveInt = 10_000_000
+    """Longer videos are refused."""
     max_substituted_ratio: float = Field(default=0.2, ge=0.0, le=1.0)
+    """The share of damaged frames that others may stand for."""
     files_per_process: PositiveInt = 200
+    """After so many files a fresh process decodes."""
 
 
 class PoolingSpec(Section):
-    """The two pathways of SlowFast-LLaVA; None stands for the model preset's values.
-
-    `num_slow_frames: 0` switches the slow pathway off, `fast_grid: off` the fast one.
-    """
+    """The two pathways of SlowFast-LLaVA."""
 
     _FIRST_KEYS = frozenset({"num_slow_frames", "slow_pool", "fast_grid"})
 
     num_slow_frames: Annotated[int, Field(ge=0)] | None = None
+    """Frames of the slow pathway; 0 switches it off; null: the model preset's."""
     slow_pool: Literal["none", "max_1d", "avg_1d", "max_2d", "avg_2d"] | None = None
+    """How patches of slow frames are pooled: in pairs (1d), in squares (2d), or not; null: the
+    preset's."""
     fast_grid: tuple[PositiveInt, PositiveInt] | Literal["off"] | None = None
+    """Rows and columns to which a fast frame is pooled; off: no fast pathway; null: the
+    preset's."""
 
     @field_validator("fast_grid", mode="before")
     @classmethod
@@ -228,22 +263,29 @@ class PoolingSpec(Section):
 
 
 class GenerationSpec(Section):
-    """How text is generated; temperature 0 is greedy."""
+    """How text is generated."""
 
     _FIRST_KEYS = frozenset({"max_new_tokens", "temperature", "top_p", "seed", "stop"})
 
     max_new_tokens: PositiveInt = 128
+    """The longest answer."""
     temperature: float = Field(default=0.0, ge=0.0)
+    """0: greedy, the same text each time."""
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Sampling from the likeliest tokens that together have this probability."""
     seed: int = 0
+    """Of sampling."""
     stop: Strings = ()
+    """Texts that end an answer."""
 
 
 class PoolSize(Section):
     """How few and how many actors a stage may have."""
 
     min: PositiveInt = 1
+    """At least so many."""
     max: PositiveInt
+    """At most so many."""
 
     @model_validator(mode="after")
     def _ordered(self) -> PoolSize:
@@ -255,17 +297,22 @@ class PoolSize(Section):
 class ResourcesSpec(Section):
     """What the two stages may take of the cluster.
 
-    `decode_node_group` keeps decoding on the nodes of one group: KubeRay's `groupName`, or the node
-    type of `ray up` (Ray's label `ray.io/node-group`). With `autoscaling` the cluster adds nodes as
+    `decode_node_group` is KubeRay's `groupName`, or the node type of `ray up` (Ray's label
+    `ray.io/node-group`). With `autoscaling` the cluster adds nodes as
     they are asked for: the bounds hold as they are written, whatever is there at the start, and a
     number of GPUs is waited for.
     """
 
     num_gpus_per_replica: Annotated[float, Field(gt=0.0)] | Literal["auto"] = "auto"
+    """A share of one GPU or a whole number of them; auto: by the model's memory."""
     model_replicas: PoolSize = PoolSize(max=8)
+    """Actors that answer."""
     decode_workers: PoolSize = PoolSize(max=16)
+    """Actors that decode."""
     decode_node_group: str | None = None
+    """The nodes that decode; null: all."""
     autoscaling: bool = False
+    """The cluster grows as the job asks for actors."""
 
     @field_validator("num_gpus_per_replica")
     @classmethod
@@ -279,19 +326,24 @@ class LimitsSpec(Section):
     """When a finished run counts as failed."""
 
     max_failure_ratio: float = Field(default=0.05, ge=0.0, le=1.0)
+    """A larger share of failures makes exit code 3."""
 
 
 class OutputSpec(Section):
     """Where results go, and how many or how long they may wait before they are written.
 
-    With `partition: i/n`, counted from 0, a run does only the videos whose identity hashes to i
-    modulo n, in a log of its own below `uri`.
+    With a partition `i/n` a run does only the videos whose identity hashes to i modulo n, in a log
+    of its own below `uri`.
     """
 
     uri: NonEmpty
+    """A folder or an s3:// prefix."""
     partition: str | None = None
+    """`i/n`: this job does the i-th of n parts, counted from 0."""
     flush_rows: PositiveInt = 1000
+    """So many answers are written at once."""
     flush_seconds: PositiveInt = 30
+    """No answer waits longer than this to be written."""
 
     @field_validator("partition")
     @classmethod
@@ -313,20 +365,28 @@ class StorageSpec(Section):
     """How S3 is reached. Keys come from the standard AWS variables and files, never from here."""
 
     endpoint_url: str | None = None
+    """The S3 endpoint, where it isn't AWS."""
     profile: str | None = None
+    """A profile of the AWS files."""
     region: str | None = None
+    """The region of the buckets."""
     anonymous: bool = False
+    """Ask without keys, for public buckets."""
 
 
 class JobSpec(Section):
     """One job."""
 
     name: str = Field(default="sfray", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    """In logs, metrics and the cluster's dashboard."""
     manifest: ManifestSpec
     videos: VideosSpec = VideosSpec()
     task: Task
+    """What is asked: captions, open questions, or questions with options."""
     prompts: Annotated[tuple[PromptSpec, ...], BeforeValidator(_as_tuple)] = ()
+    """Of a caption job: what is asked of every video."""
     template: str = "default"
+    """A built-in template, or a text file that is the whole prompt."""
     model: ModelSpec
     sampling: SamplingSpec = SamplingSpec()
     decode: DecodeSpec = DecodeSpec()

@@ -32,7 +32,7 @@ from tests.golden.copies import ALL, OUTPUTS, Golden, copied
 from tests.golden.make_outputs import CASES, OUTPUT
 
 LOCAL = StorageSpec()
-README = Path(__file__).parents[2] / "README.md"
+OUTPUTS_PAGE = Path(__file__).parents[2] / "docs/reference/outputs.md"
 
 
 @pytest.fixture(params=["as it is", "with a column more"], autouse=True)
@@ -148,8 +148,8 @@ def test_costs_count_each_clip_once(golden: Golden) -> None:
     assert costs.model_seconds == pytest.approx(sum(row["model_seconds"] for row in answers))
 
 
-def test_the_readmes_sum_of_costs_is_right(golden: Golden) -> None:
-    (query,) = re.findall(r"```sql\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+def test_the_documented_sum_of_costs_is_right(golden: Golden) -> None:
+    (query,) = re.findall(r"```sql\n(.*?)```", OUTPUTS_PAGE.read_text(encoding="utf-8"), re.DOTALL)
     sums = [0.0, 0.0, 0.0]
     for log in golden.logs:
         (row,) = duckdb.sql(query.replace("OUTPUT", str(log))).fetchall()

@@ -1,7 +1,7 @@
 """Jobs on a real cluster of three nodes with token authentication, over HTTP.
 
-The README's own lines start it, with ports and a folder of Ray's that are free here in place of
-those written there; what `make demo` leaves is made by the function that it calls.
+The lines of docs/how-to/laptop-cluster.md start it, with ports and a folder of Ray's that are free
+here in place of those written there; what `make demo` leaves is made by the function that it calls.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SECRET = "no-secret-but-must-not-be-shown"  # noqa: S105 - a word to look for
 
 @dataclass(frozen=True, slots=True)
 class Newcomer:
-    """Somebody who has run `make demo` in `folder` and followed the README."""
+    """Somebody who has run `make demo` in `folder` and followed the documentation."""
 
     folder: Path
     env: dict[str, str]
@@ -75,10 +75,10 @@ class Newcomer:
         return (self.folder / "home/.ray/auth_token").read_text()
 
 
-def readme_lines() -> str:
-    """The README's block from a demonstration to a submitted job."""
-    section = (ROOT / "README.md").read_text().split("## A cluster of your own", 1)[1]
-    return re.search(r"```sh\n(.*?)```", section, re.DOTALL)[1]
+def documented_lines() -> str:
+    """The block from a demonstration to a submitted job."""
+    page = (ROOT / "docs/how-to/laptop-cluster.md").read_text()
+    return re.search(r"```sh\n(.*?)```", page, re.DOTALL)[1]
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
     # Short, since it holds Unix sockets, whose paths have room for 107 bytes.
     ray_folder = tempfile.mkdtemp(prefix="sfray-")
     port, dashboard_port = map(str, free_ports(2))
-    lines = readme_lines()
+    lines = documented_lines()
     here = {"26379": port, "28265": dashboard_port, "/tmp/sfray-ray": ray_folder}  # noqa: S108
     for written, ours in here.items():
         assert written in lines
@@ -108,7 +108,7 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
     log = folder / "lines.log"
     try:
         with log.open("w") as stream:  # a pipe would stay open as long as the nodes run
-            done = subprocess.run(  # noqa: S603 - the README's lines
+            done = subprocess.run(  # noqa: S603 - the documentation's lines
                 ["bash", "-euc", lines],  # noqa: S607 - any bash
                 cwd=folder,
                 env=env,
