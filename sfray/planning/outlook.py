@@ -20,6 +20,7 @@ from sfray.results.read import read_progress
 from sfray.results.run_files import run_windows
 from sfray.results.schema import OutputColumns, read_columns
 from sfray.storage.folders import open_folder
+from sfray.video.readers.selection import check_reader
 
 # Of the GPUs that people have most.
 _GPU_SIZES = (24, 48, 80)
@@ -114,6 +115,7 @@ class Outlook:
 
 def outlook(spec: JobSpec, limit: int | None = None) -> Outlook:
     """Plans a job and looks at what its output holds already; writes nothing."""
+    check_reader(spec.decode.reader)
     plan = make_plan(spec, limit)
     output, storage = plan.spec.output, plan.spec.storage
     check_output(open_folder(output.uri, storage), output.part)
