@@ -6,6 +6,9 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+_DESCRIPTORS = Path("/proc/self/fd")
 
 
 @contextmanager
@@ -34,3 +37,9 @@ def quieted(handlers: Iterable[logging.Handler], level: int) -> Iterator[None]:
     finally:
         for handler, own_level in before:
             handler.setLevel(own_level)
+
+
+def path_of_descriptor(descriptor: int) -> Path | None:
+    """A link to what a descriptor is open on, which Linux has; None on other systems."""
+    path = _DESCRIPTORS / str(descriptor)
+    return path if path.is_symlink() else None

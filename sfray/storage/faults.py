@@ -25,6 +25,8 @@ _SENTENCES = {
     errno.ENOTDIR: "a part of its path is a file, not a folder",
     errno.EISDIR: "it is a folder",
     errno.ENAMETOOLONG: "its name is too long",
+    errno.ENOLCK: "its file system has no locks",
+    errno.ENOTSUP: "its file system has no locks, or no hard links",
 }
 
 

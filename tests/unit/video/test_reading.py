@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sfray import process
 from sfray.errors import RequestError
 from sfray.video.container import OpenVideo
 from sfray.video.readers import pyav as pyav_reader
@@ -181,6 +182,17 @@ DECORD_IS_RIGHT = {"h264-mp4", "h264-mkv", "h264-mov", "vp8-webm", "vp9-webm"}
 @by_name([kind for kind in READABLE if kind.name in DECORD_IS_RIGHT])
 def test_decord_agrees(kind: Kind, written: Callable[[Kind], Path]) -> None:
     pytest.importorskip("decord")
+    told, numbers = read(written(kind), reader="decord")
+    assert told["reader"] == "decord"
+    assert numbers == expected_at(kind, told)
+
+
+def test_decord_opens_a_descriptor_where_there_is_no_proc(
+    written: Callable[[Kind], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("decord")
+    monkeypatch.setattr(process, "_DESCRIPTORS", Path("/none/self/fd"))
+    (kind,) = (kind for kind in READABLE if kind.name == "h264-mp4")
     told, numbers = read(written(kind), reader="decord")
     assert told["reader"] == "decord"
     assert numbers == expected_at(kind, told)
