@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_DESCRIPTORS = Path("/proc/self/fd")
+
 
 @contextmanager
 def environment(**variables: str) -> Iterator[None]:
@@ -45,3 +47,9 @@ def program_name() -> str:
         return "sfray"
     called = Path(sys.argv[0])
     return str(called) if called.name == "sfray" else "python -m sfray"
+
+
+def path_of_descriptor(descriptor: int) -> Path | None:
+    """A link to what a descriptor is open on, which Linux has; None on other systems."""
+    path = _DESCRIPTORS / str(descriptor)
+    return path if path.is_symlink() else None

@@ -21,6 +21,7 @@ from sfray.results.run_files import run_windows
 from sfray.results.schema import OutputColumns, check_columns
 from sfray.storage.folders import open_folder
 from sfray.storage.objects import Folder
+from sfray.video.readers.selection import check_reader
 
 # Of the GPUs that people have most.
 _GPU_SIZES = (24, 48, 80)
@@ -125,6 +126,7 @@ def outlook(spec: JobSpec, limit: int | None = None) -> Outlook:
     Raises:
         RunError: what a run would refuse before it starts, as far as it needs no cluster.
     """
+    check_reader(spec.decode.reader)
     plan = make_plan(spec, limit)
     output, storage = plan.spec.output, plan.spec.storage
     root, log = (open_folder(uri, storage) for uri in (output.uri, output.log_uri))

@@ -29,6 +29,7 @@ from sfray.runs.window_search import find_windows
 from sfray.storage.s3_terms import S3Terms
 from sfray.telemetry.logs import run_logged
 from sfray.telemetry.terminal import terminal
+from sfray.video.readers.selection import check_reader
 
 logger = logging.getLogger("sfray")
 
@@ -60,6 +61,7 @@ def run_job(
         RunError: what stops a run, in one sentence, with an exit code.
     """
     console = console or terminal(stderr=True)
+    check_reader(spec.decode.reader)
     plan = make_plan(spec, limit, pin=True)
     # What only planning needed goes back to the system: at a million requests 450 MB.
     pa.default_memory_pool().release_unused()

@@ -16,11 +16,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from sfray.config import StorageSpec, VideosSpec
 from sfray.errors import RequestError
+from sfray.process import path_of_descriptor
 from sfray.redaction import redact
-from sfray.sources.remote import FetchTerms, RemoteFile, scratch_space
+from sfray.sources.remote import FetchTerms, RemoteFile, scratch_space, video_changed
 from sfray.storage.uris import is_remote, local_path, scheme_of
 
 _CACHED_BLOCKS = 128
@@ -222,9 +224,7 @@ class Fetcher:
         root = self._videos.root
         if not root or is_remote(root) or not _lies_under(root, uri):
             return
-        # Of what was opened, not of what the path leads to by now.
-        real = Path(f"/proc/self/fd/{descriptor}").readlink()
-        if not real.is_relative_to(local_path(root).resolve()):
+        if not _real_path(uri, descriptor).is_relative_to(local_path(root).resolve()):
             raise RequestError("uri_refused", "a symbolic link leads out of videos.root")
 
     def _open_remote(self, uri: str, whole: bool) -> FetchedFile:
@@ -248,13 +248,12 @@ class Fetcher:
         """A read-only descriptor of a nameless file with the whole content, and its SHA-256."""
         step = _MAX_READ_AHEAD_BLOCKS * self._terms.block_bytes
         digest = hashlib.sha256()
-        with scratch_space(), tempfile.TemporaryFile() as scratch:
+        with scratch_space(), _scratch_file() as (scratch, descriptor):
             for offset in range(0, remote.size, step):
                 data = remote.read(offset, min(step, remote.size - offset))
                 digest.update(data)
                 scratch.write(data)
             scratch.flush()
-            descriptor = os.open(f"/proc/self/fd/{scratch.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
         return descriptor, digest.hexdigest()
 
 
@@ -280,6 +279,39 @@ def open_remote(
     from sfray.sources.gs import GsFile
 
     return GsFile(uri, storage)
+
+
+@contextmanager
+def _scratch_file() -> Iterator[tuple[BinaryIO, int]]:
+    """A nameless file to write to, and a read-only descriptor of it that stays after the block.
+
+    Where the block fails, both are closed.
+    """
+    writable, path = tempfile.mkstemp(prefix="sfray-")
+    with os.fdopen(writable, "wb") as scratch:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            Path(path).unlink()
+        try:
+            yield scratch, descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+
+def _real_path(uri: str, descriptor: int) -> Path:
+    """Where a file lies that was opened by its path: not what the path leads to by now."""
+    link = path_of_descriptor(descriptor)
+    if link is not None:
+        return link.readlink()
+    try:
+        real = local_path(uri).resolve()
+        if not os.path.samestat(real.stat(), os.fstat(descriptor)):
+            raise video_changed()
+    except OSError as error:
+        raise video_changed() from error
+    return real
 
 
 def _lies_under(root: str, uri: str) -> bool:

@@ -14,6 +14,7 @@ from sfray.records import DecodedItem, DecodedVideo, RequestFailure, VideoFacts,
 from sfray.sources.fetch import FetchedFile, Fetcher
 from sfray.sources.remote import FetchTerms
 from sfray.stages.read_video import Meter, read_video
+from sfray.video.readers.selection import check_reader
 from sfray.video.sandbox.parent import Sandbox
 
 
@@ -41,9 +42,14 @@ class DecodeConfig:
 
 
 class DecodeVideo:
-    """Takes work items to decoded items; knows one file at a time and is not thread-safe."""
+    """Takes work items to decoded items; knows one file at a time and is not thread-safe.
+
+    Raises:
+        SpecError: this machine lacks the reader that is asked for, whatever the plan's has.
+    """
 
     def __init__(self, config: DecodeConfig) -> None:
+        check_reader(config.decode.reader)
         self._fetcher = Fetcher(config.videos, config.storage, config.fetch_terms)
         self._sandbox = Sandbox(config.decode, config.num_frames, config.image_size)
         self._seek = config.seek

@@ -26,6 +26,8 @@ _SENTENCES = {
     errno.EEXIST: "a file is where a folder should be",
     errno.EISDIR: "it is a folder",
     errno.ENAMETOOLONG: "its name is too long",
+    errno.ENOLCK: "its file system has no locks",
+    errno.ENOTSUP: "its file system has no locks, or no hard links",
 }
 
 

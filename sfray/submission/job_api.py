@@ -270,7 +270,9 @@ def runtime_env(folder: Path, *, ship: bool, pip: bool) -> dict[str, Any]:
         env["py_modules"] = [str(Path(sfray.__file__).parent)]
     if pip:
         needed = [Requirement(text) for text in metadata.requires("sfray") or ()]
-        env["pip"] = [str(r) for r in needed if r.name != "ray" and r.marker is None]
+        # The nodes tell by the other markers what is for their platform.
+        own = [r for r in needed if r.name != "ray" and "extra" not in str(r.marker)]
+        env["pip"] = [str(r) for r in own]
     return env
 
 

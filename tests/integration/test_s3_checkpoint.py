@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import multiprocessing
 import shutil
 from collections import Counter
@@ -220,3 +222,18 @@ def test_what_is_wrong_is_one_sentence(
     monkeypatch.setenv("SFRAY_CACHE", "/proc/nowhere")
     with pytest.raises(CheckpointError, match="/proc/nowhere"):
         find_checkpoint(put(s3_server), storage).small_files()
+
+
+def test_a_cache_without_locks_is_one_sentence(
+    s3_server: S3Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replicas of a node would write over one another."""
+
+    def lacking(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", lacking)
+    with pytest.raises(
+        CheckpointError, match=f"fetched to {cache}.*: its file system has no locks"
+    ):
+        whole_folder(put(s3_server), s3_server.storage)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sfray.process import environment, program_name, quieted
+from sfray import process
+from sfray.process import environment, path_of_descriptor, program_name, quieted
 
 
 def test_variables_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,3 +43,13 @@ def test_a_command_to_type_is_called_as_this_one_was(
     assert program_name() == "python -m sfray"
     (tmp_path / "sfray").touch(mode=0o755)
     assert program_name() == "sfray"
+
+
+def test_what_a_descriptor_is_open_on_where_the_system_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "file").open("w") as file:
+        link = path_of_descriptor(file.fileno())
+        assert link is not None and link.readlink() == tmp_path / "file"
+        monkeypatch.setattr(process, "_DESCRIPTORS", tmp_path / "none")
+        assert path_of_descriptor(file.fileno()) is None

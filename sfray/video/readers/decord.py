@@ -6,12 +6,14 @@ frames without a word (see `selection`), and it repeats frames on damage.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from sfray.errors import RequestError
+from sfray.process import path_of_descriptor
 from sfray.video.container import check_num_frames
 from sfray.video.pixels import squash
 from sfray.video.readers.pyav import ClipRequest
@@ -31,7 +33,10 @@ class DecordReader:
         self._error: type[Exception] = decord.DECORDError
         try:
             # A descriptor has no name of its own; reading it whole would cost its size in memory.
-            self._video: Any = decord.VideoReader(f"/proc/self/fd/{descriptor}", num_threads=1)
+            # Systems other than Linux open it where it was read last.
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            path = path_of_descriptor(descriptor) or f"/dev/fd/{descriptor}"
+            self._video: Any = decord.VideoReader(str(path), num_threads=1)
         except (decord.DECORDError, AssertionError, RuntimeError) as error:
             raise RequestError("decode_failed", "decord can't open the video") from error
 

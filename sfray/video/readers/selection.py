@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+
+from sfray.errors import SpecError
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +32,19 @@ def choose_reader(forced: str, *, has_descriptor: bool) -> Choice:
     if forced == "decord" and not has_descriptor:
         return Choice("pyav", "decord can't read a file by range")
     return Choice(forced, f"decode.reader is {forced}")
+
+
+def check_reader(forced: str) -> None:
+    """Refuses a reader that this machine lacks: decord has packages for few platforms.
+
+    Args:
+        forced: the value of `decode.reader`.
+
+    Raises:
+        SpecError: it isn't installed here.
+    """
+    if forced == "decord" and find_spec("decord") is None:
+        raise SpecError(
+            "decode.reader is 'decord', which is not installed on this machine (its packages are "
+            "for Linux on x86-64 alone); allowed here: auto, pyav"
+        )

@@ -20,7 +20,7 @@ from sfray.video.sandbox.confinement import confine, limit_cpu_seconds
 def main() -> None:
     """Serves requests until the parent closes the connection."""
     settings: dict[str, int] = json.loads(sys.argv[2])
-    isolated = confine(
+    lacks = confine(
         parent_pid=settings["parent_pid"], max_memory_bytes=settings["max_memory_bytes"]
     )
 
@@ -32,7 +32,7 @@ def main() -> None:
     child = _Child(channel, frames)
     child.load()
     try:
-        channel.send({"ready": True, "network_isolated": isolated})
+        channel.send({"ready": True, "lacks": lacks})
         while True:
             child.serve_one()
     except ChannelError:

@@ -8,10 +8,8 @@ and `confinement`.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
-import mmap
 import os
 import signal
 import socket
@@ -28,6 +26,7 @@ import numpy as np
 from sfray.config import DecodeSpec, WindowsSpec
 from sfray.errors import FAILURE_KINDS, RequestError, RunError
 from sfray.video.sandbox.channel import Channel, ChannelError, Message
+from sfray.video.sandbox.shared_frames import SharedFrames, nameless_file
 
 logger = logging.getLogger(__name__)
 
@@ -83,17 +82,13 @@ class Sandbox:
 
     def __init__(self, decode: DecodeSpec, num_frames: int, image_size: int) -> None:
         self._decode = decode
-        self._shape = (num_frames, image_size, image_size, 3)
-        self._frames_fd = os.memfd_create("frames", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
-        os.ftruncate(self._frames_fd, int(np.prod(self._shape)))
-        # A child can't shrink it under this process's eyes.
-        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(self._frames_fd, fcntl.F_ADD_SEALS, seals)
-        self._frames = mmap.mmap(self._frames_fd, 0, prot=mmap.PROT_READ)
+        self._num_frames, self._image_size = num_frames, image_size
+        self._frames = SharedFrames((num_frames, image_size, image_size, 3))
         # A child dies with the thread that started it: with one that lives as long as this.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox")
         self._child: _Running | None = None
         self._num_files = 0
+        self._has_warned = False
 
     @property
     def child_pid(self) -> int | None:
@@ -144,12 +139,11 @@ class Sandbox:
             RequestError: with the code of what went wrong, the child's death included.
             RunError: no child can be started.
         """
-        num_frames, image_size = self._shape[:2]
         clip = {
             "start_seconds": start_seconds,
             "end_seconds": end_seconds,
-            "num_frames": num_frames,
-            "image_size": image_size,
+            "num_frames": self._num_frames,
+            "image_size": self._image_size,
             "seek": seek,
         }
         reply = self._run(
@@ -162,16 +156,15 @@ class Sandbox:
             },
         )
         count = len(reply["frame_indices"])
-        if not 0 < count <= num_frames:
+        if not 0 < count <= self._num_frames:
             raise RequestError("decode_crashed", f"the decoder's process told of {count} frames")
-        frames_THWC = np.frombuffer(self._frames, dtype=np.uint8).reshape(self._shape)
-        return reply, frames_THWC[:count].copy()
+        return reply, self._frames.copy(count)
 
     def close(self) -> None:
         """Ends the child; the sandbox is of no use afterwards."""
         self._stop_child()
         self._starter.shutdown()
-        os.close(self._frames_fd)
+        self._frames.close()
 
     def _run(self, source: ByteSource, request: dict[str, Any]) -> dict[str, Any]:
         fields = request | {
@@ -242,10 +235,10 @@ class Sandbox:
 
     def _start(self) -> _Running:
         ours, theirs = socket.socketpair()
-        stderr = os.memfd_create("stderr", os.MFD_CLOEXEC)
+        stderr = nameless_file("stderr")
         settings = {
             "socket_fd": theirs.fileno(),
-            "frames_fd": self._frames_fd,
+            "frames_fd": self._frames.descriptor,
             "parent_pid": os.getpid(),
             "max_memory_bytes": self._decode.max_memory_bytes,
         }
@@ -269,7 +262,7 @@ class Sandbox:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
-                pass_fds=(theirs.fileno(), self._frames_fd),
+                pass_fds=(theirs.fileno(), self._frames.descriptor),
                 start_new_session=True,  # a Ctrl-C is for the parent to handle
             ).result()
         channel = Channel(ours)
@@ -284,12 +277,19 @@ class Sandbox:
             self._stop_child()
             text = f"the decoding process can't be started: {last_words or 'no answer'}"
             raise RunError(text) from error
-        if not ready.get("network_isolated"):
-            logger.warning(
-                "this kernel has neither namespaces nor system call filters for decoding "
-                "processes: code that takes one over by a broken video could reach the network"
-            )
+        self._warn_once(ready["lacks"])
         return running
+
+    def _warn_once(self, lacks: list[str]) -> None:
+        if lacks and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "this system (%s) gives decoding processes limits, a deadline and a session of "
+                "their own, but no %s: code that takes one over by a broken video could reach the "
+                "network",
+                sys.platform,
+                ", no ".join(lacks),
+            )
 
     def _stop_child(self) -> None:
         if self._child is None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sfray.config import JobSpec, parse_job_spec
 from sfray.errors import CheckpointError, SpecError
 from sfray.planning.outlook import outlook
 from sfray.planning.plan import JobPlan, make_plan
+from sfray.runs.run import run_job
 
 PARITY = Path(__file__).parents[2] / "resources" / "parity" / "checkpoint"
 
@@ -152,3 +154,19 @@ def test_the_rope_option_makes_room_and_is_not_for_vllm(tmp_path: Path) -> None:
     assert plan(tmp_path, model=model).profile.max_position_embeddings == 2 * own
     with pytest.raises(SpecError, match="rope_scaling"):
         plan(tmp_path, model=model | {"engine": "vllm"})
+
+
+def test_decord_where_it_is_not_installed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "decord", None)
+    spec = job(tmp_path, decode={"reader": "decord"})
+    for plans_or_runs in (outlook, run_job):
+        with pytest.raises(
+            SpecError, match=r"decode\.reader is 'decord'.*allowed here: auto, pyav"
+        ):
+            plans_or_runs(spec)
+    assert not (tmp_path / "out").exists()
+    assert outlook(job(tmp_path)).to_do.plan.num_requests == 1
+    # What its identity is can be told anywhere: another machine decodes, or none.
+    assert make_plan(spec).num_requests == 1

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from sfray import process
 from sfray.config import StorageSpec, VideosSpec
 from sfray.errors import RequestError
 from sfray.sources.fetch import Fetcher
@@ -93,6 +94,14 @@ def test_schemes_that_are_not_allowed(tmp_path: Path) -> None:
     assert code_of(fetcher(), f"http://example.com/v.mp4?{SECRET}") == "uri_refused"
 
 
+@pytest.fixture(params=["/proc", "no /proc"])
+def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Linux, and as where there is no /proc."""
+    if request.param == "no /proc":
+        monkeypatch.setattr(process, "_DESCRIPTORS", Path("/none/self/fd"))
+
+
+@pytest.mark.usefixtures("system")
 def test_a_relative_path_stays_in_its_root(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "in").mkdir(parents=True)
@@ -109,6 +118,30 @@ def test_a_relative_path_stays_in_its_root(tmp_path: Path) -> None:
     assert (
         code_of(fetcher(root="s3://bucket/videos"), "s3://bucket/videos/../keys") == "uri_refused"
     )
+
+
+@pytest.mark.parametrize("then", ["another file", "a link out of the root", "nothing"])
+def test_without_proc_a_path_that_leads_elsewhere_by_now_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    monkeypatch.setattr(process, "_DESCRIPTORS", Path("/none/self/fd"))
+    video, secret = tmp_path / "root" / "v", tmp_path / "secret"
+    video.parent.mkdir()
+    for path in (video, secret):
+        path.write_bytes(SMALL)
+    real_open = os.open
+
+    def open_then_swap(path: str, *args: int) -> int:
+        descriptor = real_open(path, *args)
+        video.rename(tmp_path / "moved")
+        if then == "another file":
+            video.write_bytes(SMALL)
+        elif then == "a link out of the root":
+            video.symlink_to(secret)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_then_swap)
+    assert code_of(fetcher(root=str(tmp_path / "root")), str(video)) == "video_changed"
 
 
 # Web servers
@@ -387,9 +420,17 @@ def test_what_a_redirect_leads_to_may_change_in_the_middle(web: Web) -> None:
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_full_scratch_disk(web: Web, monkeypatch: pytest.MonkeyPatch, ranges: bool) -> None:
+def test_a_full_scratch_disk(
+    web: Web, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ranges: bool
+) -> None:
     """/dev/full takes no byte."""
+
+    def full(**_: object) -> tuple[int, str]:
+        (tmp_path / "scratch").touch()
+        return os.open("/dev/full", os.O_WRONLY), str(tmp_path / "scratch")
+
     monkeypatch.setattr(tempfile, "TemporaryFile", partial(Path("/dev/full").open, "wb"))
+    monkeypatch.setattr(tempfile, "mkstemp", full)
     web.content, web.ranges = LARGE, ranges
     assert code_of(web_fetcher(), f"{web.url}/v.mp4") == "scratch_full"
 
@@ -407,6 +448,8 @@ def test_scratch_files_have_no_name(
         assert held.startswith(str(tmp_path))
         assert held.endswith("(deleted)")
         assert list(tmp_path.iterdir()) == []
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.write(file.descriptor, b"x")
 
 
 # S3, by the same server: boto3 asks it for ranges as a browser does

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from sfray.config import DecodeSpec
-from sfray.errors import RequestError
+from sfray.errors import RequestError, SpecError
 from sfray.records import DecodedItem, VideoSource, WorkItem
 from sfray.stages.decode_video import DecodeConfig, DecodeVideo
 
@@ -152,6 +153,7 @@ def test_a_crash_costs_its_file_only(stage: DecodeVideo, monkeypatch: pytest.Mon
 
 
 def test_forced_decord() -> None:
+    pytest.importorskip("decord")
     stage = make_stage(reader="decord")
     try:
         video = stage(item(VIDEO)).video
@@ -160,3 +162,17 @@ def test_forced_decord() -> None:
     assert video is not None
     assert video.reader == "decord"
     assert video.frame_indices.tolist() == [1, 3, 6, 8, 11, 13, 15, 18]
+
+
+def test_a_worker_without_decord_stops_the_run_though_the_plan_had_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "decord", None)
+    with pytest.raises(SpecError, match=r"not installed.*allowed here: auto, pyav"):
+        make_stage(reader="decord")
+    stage = make_stage(reader="auto")
+    try:
+        video = stage(item(VIDEO)).video
+    finally:
+        stage.close()
+    assert video is not None and video.reader == "pyav"

@@ -20,6 +20,7 @@ def test_storage_faults_are_told_from_bugs():
     [
         (OSError(errno.ENOSPC, "No space left on device", "/x"), "the disk is full"),
         (PermissionError(errno.EACCES, "Permission denied"), "permission denied"),
+        (OSError(errno.ENOLCK, "No locks available"), "its file system has no locks"),
         (OSError("GET https://h/v?sig=s3cr3t\n failed"), "GET https://h/v failed"),
         (TimeoutError(), "TimeoutError"),
     ],

@@ -7,6 +7,8 @@ until their folder's.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sfray.config import StorageSpec
+from sfray.errors import StorageError
 from sfray.results.log import ResultsLog
 from sfray.results.read import read_progress
 from sfray.storage.local_folder import LocalFolder
@@ -219,3 +222,18 @@ def test_a_link_that_was_made_counts_although_it_is_told_otherwise(tmp_path, mon
     monkeypatch.setattr(os, "link", link_twice)
     LocalFolder(tmp_path).put_new("a", b"x", "w")
     assert (tmp_path / "a").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(("module", "call"), [(fcntl, "flock"), (os, "link")])
+def test_a_file_system_that_lacks_what_keeps_writers_apart_is_one_sentence(
+    tmp_path, monkeypatch, module, call
+):
+    def lacking(*_):
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(module, call, lacking)
+    folder = LocalFolder(tmp_path)
+    with pytest.raises(StorageError, match="has no locks, or no hard links"):
+        folder.take_lease("run", wait=False)
+        folder.put_new("a", b"x", "w")
+    assert not (tmp_path / "a").exists()

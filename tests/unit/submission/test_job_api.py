@@ -236,5 +236,7 @@ def test_what_ray_sets_up_holds_no_variable_of_the_submitter(
     assert list(env["env_vars"]) == ["RAY_JOB_STOP_WAIT_TIME_S"]
     assert (Path(env["py_modules"][0]) / "__main__.py").is_file()
     names = {requirement.partition("<")[0].partition(">")[0] for requirement in env["pip"]}
-    assert {"torch", "av"} <= names and not names & {"ray", "pytest"}
+    assert {"torch", "av"} <= names and not names & {"ray", "pytest", "vllm"}
+    (decord,) = (requirement for requirement in env["pip"] if "decord" in requirement)
+    assert 'platform_machine == "x86_64"' in decord, "not for all nodes"
     assert runtime_env(tmp_path, ship=False, pip=False).keys() == {"working_dir", "env_vars"}

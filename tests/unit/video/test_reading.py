@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sfray import process
 from sfray.errors import RequestError
 from sfray.video.container import OpenVideo
 from sfray.video.readers import pyav as pyav_reader
@@ -180,6 +181,18 @@ DECORD_IS_RIGHT = {"h264-mp4", "h264-mkv", "h264-mov", "vp8-webm", "vp9-webm"}
 
 @by_name([kind for kind in READABLE if kind.name in DECORD_IS_RIGHT])
 def test_decord_agrees(kind: Kind, written: Callable[[Kind], Path]) -> None:
+    pytest.importorskip("decord")
+    told, numbers = read(written(kind), reader="decord")
+    assert told["reader"] == "decord"
+    assert numbers == expected_at(kind, told)
+
+
+def test_decord_opens_a_descriptor_where_there_is_no_proc(
+    written: Callable[[Kind], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("decord")
+    monkeypatch.setattr(process, "_DESCRIPTORS", Path("/none/self/fd"))
+    (kind,) = (kind for kind in READABLE if kind.name == "h264-mp4")
     told, numbers = read(written(kind), reader="decord")
     assert told["reader"] == "decord"
     assert numbers == expected_at(kind, told)
@@ -220,6 +233,7 @@ def test_frames_of_more_pixels_than_allowed_are_refused(
 def test_more_frames_than_allowed_are_refused(
     kind: Kind, written: Callable[[Kind], Path], reader: str
 ) -> None:
+    pytest.importorskip("av" if reader == "pyav" else "decord")
     path = written(kind)
     told, _ = read(path, reader=reader, max_frames=kind.num_frames)
     assert told["facts"]["num_frames"] == kind.num_frames
