@@ -315,6 +315,10 @@ class StorageSpec(Section):
     region: str | None = None
     anonymous: bool = False
 
+    def over(self, other: StorageSpec) -> StorageSpec:
+        """`other` with the values in place of its own that were given here, defaults or not."""
+        return other.model_copy(update=self.model_dump(exclude_unset=True))
+
 
 class JobSpec(Section):
     """One job."""
@@ -357,14 +361,7 @@ def load_job_spec(path: str | Path, overrides: tuple[str, ...] = ()) -> JobSpec:
     Raises:
         SpecError: one sentence on what is wrong, where, and what is allowed.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"the job file {path} can't be read: {error}") from error
-    values = _parse_yaml(text, where=f"the job file {path}")
-    if not isinstance(values, dict):
-        raise SpecError(f"the job file {path} must be a mapping of keys, such as `task: caption`")
-    return parse_job_spec(values, overrides)
+    return parse_job_spec(_read_values(path), overrides)
 
 
 def parse_job_spec(values: dict[str, Any], overrides: tuple[str, ...] = ()) -> JobSpec:
@@ -375,6 +372,38 @@ def parse_job_spec(values: dict[str, Any], overrides: tuple[str, ...] = ()) -> J
         return JobSpec.model_validate(values)
     except ValidationError as error:
         raise SpecError(_one_sentence(error, values)) from error
+
+
+class _StorageAlone(Section):
+    """A job file of which nothing but one section counts."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    storage: StorageSpec = StorageSpec()
+
+
+def load_storage_spec(path: str | Path) -> StorageSpec:
+    """Reads the `storage` section of a job file, whatever else the file holds.
+
+    Raises:
+        SpecError: one sentence on what is wrong, where, and what is allowed.
+    """
+    values = _read_values(path)
+    try:
+        return _StorageAlone.model_validate(values).storage
+    except ValidationError as error:
+        raise SpecError(_one_sentence(error, values)) from error
+
+
+def _read_values(path: str | Path) -> dict[str, Any]:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"the job file {path} can't be read: {error}") from error
+    values = _parse_yaml(text, where=f"the job file {path}")
+    if not isinstance(values, dict):
+        raise SpecError(f"the job file {path} must be a mapping of keys, such as `task: caption`")
+    return values
 
 
 class _Loader(yaml.SafeLoader):

@@ -25,8 +25,14 @@ _WHAT_IT_IS = (
 _NUM_QUESTIONS_SHOWN = 12
 
 
-def run_demo(folder: Path, num_videos: int, first_seed: int, console: Console) -> None:
-    """Makes videos in `folder`, captions and questions them, prints answers and scores."""
+def run_demo(
+    folder: Path, num_videos: int, first_seed: int, console: Console
+) -> list[dict[str, Any]]:
+    """Makes videos in `folder`, captions and questions them, prints answers and scores.
+
+    Returns:
+        all answers: task, video_id, prompt, answer, reference_answer.
+    """
     console.print(_WHAT_IT_IS, markup=False)
     manifests = write_sample_set(folder / "videos", num_videos, first_seed)
     with connected(None):
@@ -47,6 +53,12 @@ def run_demo(folder: Path, num_videos: int, first_seed: int, console: Console) -
         scores.add_row(task, str(right), str(len(rows)), f"{right / len(rows):.0%}")
     console.print(scores)
     console.print(f"Videos, manifests and results are in {folder}/.", markup=False)
+    told = ("task", "video_id", "prompt", "reference_answer")
+    return [
+        {name: row[name] for name in told} | {"answer": _said(row)}
+        for rows in states.values()
+        for row in rows
+    ]
 
 
 def demo_job(task: str, manifest: Path, output: Path) -> JobSpec:
