@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sfray.cli import evaluation, jobs, outputs
+from sfray.cli import evaluation, jobs, outputs, starting
 from sfray.cli.options import (
     ROWS_OF_A_TABLE,
     Address,
@@ -41,6 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+app.add_typer(starting.app)
 app.add_typer(jobs.app)
 app.add_typer(outputs.app)
 app.add_typer(evaluation.app, name="eval")

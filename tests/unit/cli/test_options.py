@@ -111,5 +111,5 @@ def test_every_command_with_an_output_reaches_it_as_a_job_does() -> None:
 def test_every_command_that_prints_a_table_prints_json() -> None:
     parameters = commands(typer.main.get_command(app))
     # A text, a file, lines that are JSON already, or an id.
-    others = {"logs", "submit", "probe", "eval submission"}
+    others = {"init", "manifest", "logs", "submit", "probe", "eval submission"}
     assert {name for name, own in parameters.items() if "as_json" not in own} == others
