@@ -373,6 +373,10 @@ class StorageSpec(Section):
     anonymous: bool = False
     """Ask without keys, for public buckets."""
 
+    def over(self, other: StorageSpec) -> StorageSpec:
+        """`other` with the values in place of its own that were given here, defaults or not."""
+        return other.model_copy(update=self.model_dump(exclude_unset=True))
+
 
 class JobSpec(Section):
     """One job."""
@@ -419,14 +423,8 @@ def load_job_spec(path: str | Path, overrides: tuple[str, ...] = ()) -> JobSpec:
     Raises:
         SpecError: one sentence on what is wrong, where, and what is allowed.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"the job file {path} can't be read: {error}") from error
-    values = _parse_yaml(text, where=f"the job file {path}")
-    if not isinstance(values, dict):
-        raise SpecError(f"the job file {path} must be a mapping of keys, such as `task: caption`")
-    return parse_job_spec(values, overrides, text)
+    text = _read_text(path)
+    return parse_job_spec(_values_of(text, path), overrides, text)
 
 
 def parse_job_spec(
@@ -447,6 +445,42 @@ def parse_job_spec(
     except ValidationError as error:
         places = _Places(text, [override.partition("=")[0] for override in overrides])
         raise SpecError(_one_sentence(error, values, places)) from error
+
+
+class _StorageAlone(Section):
+    """A job file of which nothing but one section counts."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    storage: StorageSpec = StorageSpec()
+
+
+def load_storage_spec(path: str | Path) -> StorageSpec:
+    """Reads the `storage` section of a job file, whatever else the file holds.
+
+    Raises:
+        SpecError: one sentence on what is wrong, where, and what is allowed.
+    """
+    text = _read_text(path)
+    values = _values_of(text, path)
+    try:
+        return _StorageAlone.model_validate(values).storage
+    except ValidationError as error:
+        raise SpecError(_one_sentence(error, values, _Places(text, []))) from error
+
+
+def _read_text(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"the job file {path} can't be read: {error}") from error
+
+
+def _values_of(text: str, path: str | Path) -> dict[str, Any]:
+    values = _parse_yaml(text, where=f"the job file {path}")
+    if not isinstance(values, dict):
+        raise SpecError(f"the job file {path} must be a mapping of keys, such as `task: caption`")
+    return values
 
 
 class _Loader(yaml.SafeLoader):

@@ -15,7 +15,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sfray.cli import evaluation, jobs, outputs
+from sfray.cli import evaluation, jobs, outputs, starting
+from sfray.cli.options import (
+    ROWS_OF_A_TABLE,
+    Address,
+    AsJson,
+    NumRows,
+    Output,
+    print_json,
+    reaches_storage,
+)
 from sfray.config import JobSpec, StorageSpec, VideosSpec
 from sfray.errors import RequestError, RunError
 from sfray.telemetry.logs import LogFormat, configure_logs, log_format
@@ -32,6 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+app.add_typer(starting.app)
 app.add_typer(jobs.app)
 app.add_typer(outputs.app)
 app.add_typer(evaluation.app, name="eval")
@@ -58,11 +68,6 @@ PartitionOption = Annotated[
         "of their own below the output; short for --set output.partition=i/n.",
     ),
 ]
-Endpoint = Annotated[str | None, typer.Option(help="The S3 endpoint, where it isn't AWS.")]
-Address = Annotated[
-    str | None, typer.Option(help="A Ray cluster; by default the one at hand, else a local one.")
-]
-Output = Annotated[str, typer.Argument(help="The output of a job: a folder or an s3:// prefix.")]
 
 
 @app.command()
@@ -78,6 +83,7 @@ def run(
             "--log-format", envvar=_LOG_FORMAT, help="Lines for people, or a JSON object a line."
         ),
     ] = LogFormat.TEXT,
+    as_json: AsJson = False,
 ) -> None:
     """Run a job until every request is an answer or a failure with a code.
 
@@ -98,7 +104,10 @@ def run(
         logger.info(summary.verdict, extra=summary.as_dict())
     else:
         summary = run_job(job, limit=limit, address=address)
-        summary.print_to(terminal(stderr=True))
+        if not as_json:
+            summary.print_to(terminal(stderr=True))
+    if as_json:
+        print_json(summary.as_dict())
     raise typer.Exit(summary.exit_code)
 
 
@@ -125,6 +134,7 @@ def plan(
     cpu_hour: Annotated[float | None, typer.Option(min=0, help="Price of a CPU's hour.")] = None,
     gpu_hour: Annotated[float | None, typer.Option(min=0, help="Price of a GPU's hour.")] = None,
     address: Address = None,
+    as_json: AsJson = False,
 ) -> None:
     """Dry run: show a job's requests, videos, what is done already, tokens and problems.
 
@@ -135,13 +145,18 @@ def plan(
     job = _job(spec, overrides, partition)
     from sfray.planning.outlook import outlook
 
-    prospects = outlook(job, limit)
-    prospects.print_to(terminal())
+    prospects, predicted = outlook(job, limit), None
+    if not as_json:
+        prospects.print_to(terminal())
     if measure is not None:
         from sfray.commands.forecast import forecast, read_prices
 
         all_prices = read_prices(prices, cpu_hour, gpu_hour)
-        forecast(prospects, measure, seed, (cpus, gpus), all_prices, address).print_to(terminal())
+        predicted = forecast(prospects, measure, seed, (cpus, gpus), all_prices, address)
+        if not as_json:
+            predicted.print_to(terminal())
+    if as_json:
+        print_json(prospects.as_dict() | {"forecast": predicted and predicted.as_dict()})
 
 
 def _job(spec: Path, overrides: list[str] | None, partition: str | None) -> JobSpec:
@@ -159,6 +174,7 @@ def demo(
     ),
     num_videos: Annotated[int, typer.Option(min=1, help="How many sample videos to make.")] = 8,
     seed: Annotated[int, typer.Option(help="The first video's seed.")] = 1_000_000,
+    as_json: AsJson = False,
 ) -> None:
     """Make sample videos, caption and question them with the demonstration model, show scores.
 
@@ -167,14 +183,18 @@ def demo(
     """
     from sfray.commands.demo import run_demo
 
-    run_demo(output, num_videos, seed, terminal())
+    rows = run_demo(output, num_videos, seed, terminal(stderr=as_json))
+    if as_json:
+        print_json(rows)
 
 
 @app.command()
+@reaches_storage
 def probe(
     videos: Annotated[list[str], typer.Argument(help="Files or URIs.")],
-    endpoint_url: Endpoint = None,
     allow_http: Annotated[bool, typer.Option(help="Allow http:// URIs too.")] = False,
+    *,
+    storage: StorageSpec,
 ) -> None:
     """Print the facts of videos, one JSON line each; a video without facts has its failure."""
     from dataclasses import asdict
@@ -187,7 +207,7 @@ def probe(
         schemes = {"allowed_schemes": ["file", "s3", "gs", "https", "http"]}
     config = DecodeConfig(
         videos=VideosSpec.model_validate(schemes),
-        storage=StorageSpec(endpoint_url=endpoint_url),
+        storage=storage,
         num_frames=1,
         image_size=32,
     )
@@ -208,31 +228,41 @@ def probe(
 
 
 @app.command()
+@reaches_storage
 def show(
     output: Output,
-    limit: Annotated[int, typer.Option(min=1, help="How many rows.")] = 20,
+    limit: NumRows = None,
     failures: Annotated[bool, typer.Option("--failures", help="Only what failed.")] = False,
-    endpoint_url: Endpoint = None,
+    as_json: AsJson = False,
+    *,
+    storage: StorageSpec,
 ) -> None:
     """Show the current state of an output as a table: answers, and failures that stand."""
     from sfray.results.counts import count_requests
     from sfray.results.read import current_state
 
-    columns = ["video_id", "prompt_id", "prompt", "text", "code", "message", "reference_answer"]
-    state = current_state(output, StorageSpec(endpoint_url=endpoint_url), columns)
+    columns = (
+        *("request_id", "video_id", "start_seconds", "end_seconds", "prompt_id", "prompt", "text"),
+        *("choice", "code", "message", "reference_answer"),
+    )
+    state = current_state(output, storage, columns)
     if failures:
         import pyarrow.compute as pc
 
         state = state.filter(pc.is_valid(state["code"]))
+    if as_json:
+        print_json(state.slice(0, limit).to_pylist())
+        return
+    num_shown = limit or ROWS_OF_A_TABLE
     table = Table("video", "prompt", "answer", "reference")
-    for row in state.slice(0, limit).to_pylist():
+    for row in state.slice(0, num_shown).to_pylist():
         answer = row["text"] if row["code"] is None else f"{row['code']}: {row['message']}"
         prompt = f"{row['prompt_id']}: {row['prompt']}"
         table.add_row(row["video_id"], prompt, answer, row["reference_answer"] or "")
     terminal().print(table)
-    if state.num_rows > limit:
-        typer.echo(f"{limit} of {state.num_rows} rows; --limit shows more")
-    typer.echo(str(count_requests(output, StorageSpec(endpoint_url=endpoint_url))))
+    if state.num_rows > num_shown:
+        typer.echo(f"{num_shown} of {state.num_rows} rows; --limit shows more")
+    typer.echo(str(count_requests(output, storage)))
 
 
 @app.command()
@@ -240,14 +270,17 @@ def schema(
     name: Annotated[
         str | None, typer.Argument(help="One of: job, requests, answers, failures, codes.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print the schema of job files, of result tables, or the table of failure codes, as JSON."""
     from sfray.commands.schemas import schema_document, schema_names
 
-    if name is None:
+    if name is not None:
+        print_json(schema_document(name))
+    elif as_json:
+        print_json(schema_names())
+    else:
         typer.echo("\n".join(schema_names()))
-        return
-    typer.echo(json.dumps(schema_document(name), indent=2))
 
 
 def _format_of_environment() -> LogFormat:

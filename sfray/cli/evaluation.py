@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from sfray.cli.options import Address, AsJson, print_json, reaches_storage
 from sfray.config import JobSpec, StorageSpec
 from sfray.errors import SpecError, StorageError, TooManyErrorsError
 from sfray.telemetry.terminal import terminal
@@ -23,14 +25,17 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Outputs = Annotated[list[str], typer.Argument(help="Outputs of jobs: folders or s3:// prefixes.")]
-Endpoint = Annotated[str | None, typer.Option(help="The S3 endpoint, where it isn't AWS.")]
+Outputs = Annotated[
+    list[str],
+    typer.Argument(
+        help="Outputs of jobs: folders or s3:// prefixes; of a folder that is none, those in it."
+    ),
+]
 Manifest = Annotated[str, typer.Option(help="A manifest made by `sfray eval convert`.")]
 Model = Annotated[
     str | None,
     typer.Option(help="A hub id, a folder, or `demo`, which demo-world has by default."),
 ]
-Address = Annotated[str | None, typer.Option(help="A Ray cluster; by default the one at hand.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the job; repeatable."),
@@ -46,19 +51,24 @@ class Format(StrEnum):
 
 
 ReportFormat = Annotated[Format, typer.Option("--format", help="How the report is printed.")]
+ReportAsJson = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
 
 
 @app.command()
-def benchmarks() -> None:
+def benchmarks(as_json: AsJson = False) -> None:
     """List the benchmarks, their sizes and the published numbers."""
     from sfray.scoring.benchmarks.definitions import BENCHMARKS
 
+    if as_json:
+        print_json([benchmark.as_dict() for benchmark in BENCHMARKS.values()])
+        return
     for benchmark in BENCHMARKS.values():
         sizes = "; ".join(f"{s.name} {s.num_questions} questions" for s in benchmark.splits)
         typer.echo(f"{benchmark.name}: {benchmark.title}. {sizes}. {benchmark.source}.")
 
 
 @app.command()
+@reaches_storage
 def convert(
     benchmark: Annotated[str, typer.Argument(help="Its name; `sfray eval benchmarks` lists them.")],
     files: Annotated[
@@ -69,8 +79,9 @@ def convert(
         str | None,
         typer.Option(help="The folder or prefix below which the videos are; they are looked for."),
     ] = None,
-    endpoint_url: Endpoint = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
+    as_json: AsJson = False,
+    *,
+    storage: StorageSpec,
 ) -> None:
     """Turn a benchmark's official files into a manifest, and account for every row."""
     import pyarrow.parquet as pq
@@ -85,13 +96,13 @@ def convert(
         raise SpecError(f"--output {output} is no .parquet file, which a manifest is written as")
     root, paths = "", None
     if videos is not None:
-        root, paths = list_videos(videos, StorageSpec(endpoint_url=endpoint_url))
+        root, paths = list_videos(videos, storage)
     table, account = convert_files(chosen, files, root=root, video_paths=paths)
     with _writes(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, output)
     if as_json:
-        typer.echo(json.dumps(account.as_dict(), indent=2))
+        print_json(account.as_dict())
         return
     for line in account_lines(account):
         typer.echo(line)
@@ -99,6 +110,7 @@ def convert(
 
 
 @app.command()
+@reaches_storage
 def run(
     benchmark: Annotated[str, typer.Argument(help="A benchmark's name, or demo-world.")],
     output: Annotated[str, typer.Option(help="Where answers go.")] = "eval-output",
@@ -115,6 +127,9 @@ def run(
     overrides: Overrides = None,
     address: Address = None,
     report_format: ReportFormat = Format.MARKDOWN,
+    as_json: ReportAsJson = False,
+    *,
+    storage: StorageSpec,
 ) -> None:
     """Ask a benchmark's questions, then print its report.
 
@@ -149,16 +164,16 @@ def run(
                 "--model is missing: a folder or a hub id, such as "
                 "llava-hf/llava-v1.6-vicuna-7b-hf (`demo` knows coloured shapes only)"
             )
+    extra = _overrides(storage, overrides)
     jobs = [
-        evaluation_job(
-            benchmark, source, target, model, manifest_scorers(source), tuple(overrides or ())
-        )
+        evaluation_job(benchmark, source, target, model, manifest_scorers(source), extra)
         for target, source in manifests.items()
     ]
-    _run_jobs(jobs, address, report_format)
+    _run_jobs(jobs, address, _format(report_format, as_json))
 
 
 @app.command()
+@reaches_storage
 def ablate(
     folder: Annotated[Path, typer.Argument(help="A folder of job files, one a row of a table.")],
     manifest: Manifest,
@@ -166,15 +181,19 @@ def ablate(
     overrides: Overrides = None,
     address: Address = None,
     report_format: ReportFormat = Format.MARKDOWN,
+    as_json: ReportAsJson = False,
+    *,
+    storage: StorageSpec,
 ) -> None:
     """Run every job file of a folder on one manifest, then print one report."""
     from sfray.commands.evaluate import ablation_jobs
 
-    jobs = ablation_jobs(folder, manifest, output, tuple(overrides or ()))
-    _run_jobs(jobs, address, report_format)
+    jobs = ablation_jobs(folder, manifest, output, _overrides(storage, overrides))
+    _run_jobs(jobs, address, _format(report_format, as_json))
 
 
 @app.command()
+@reaches_storage
 def judge(
     outputs: Outputs,
     model: Annotated[str, typer.Option(help="The judge's name at its endpoint.")],
@@ -191,7 +210,9 @@ def judge(
     price_completion: Annotated[
         float, typer.Option(help="Price of a million completion tokens.")
     ] = 0.0,
-    endpoint_url: Endpoint = None,
+    as_json: AsJson = False,
+    *,
+    storage: StorageSpec,
 ) -> None:
     """Have an LLM judge open answers; the key comes from OPENAI_API_KEY.
 
@@ -200,7 +221,7 @@ def judge(
     """
     from rich.progress import Progress, TaskID
 
-    from sfray.commands.evaluate import asked_rows, judge_folder
+    from sfray.commands.evaluate import asked_rows, judge_folder, outputs_in
     from sfray.scoring.judge import OPENAI_URL, JudgeSpec, JudgeSummary
     from sfray.scoring.judge import judge as judge_answers
     from sfray.scoring.judge_log import JudgeLog
@@ -220,9 +241,8 @@ def judge(
         requests_per_minute=requests_per_minute,
     )
     texts = load_prompts(prompts)
-    storage = StorageSpec(endpoint_url=endpoint_url)
-    num_lost = 0
-    for output in outputs:
+    num_lost, summaries = 0, []
+    for output in outputs_in(outputs, storage):
         rows = asked_rows(output, storage)
         folder = judge_folder(output, storage)
         lease = folder.take_lease(f"sfray eval judge (process {os.getpid()})", wait=False)
@@ -238,31 +258,43 @@ def judge(
             lease.release()
         cost = summary.cost(price_prompt, price_completion)
         num_lost += summary.num_lost
+        summaries.append({"output": output} | asdict(summary) | {"cost": cost})
+        if as_json:
+            continue
         typer.echo(
             f"{output}: {summary.num_wanted} verdicts wanted, {summary.num_known} known before, "
             f"{summary.num_judged} judged now, {summary.num_refused} refused, "
             f"{summary.num_unreadable} unreadable, {summary.num_lost} not answered; "
             f"{summary.num_prompt_tokens} + {summary.num_completion_tokens} tokens, cost {cost:.4f}"
         )
+    if as_json:
+        print_json(summaries)
     raise typer.Exit(3 if num_lost else 0)
 
 
 @app.command()
+@reaches_storage
 def report(
     outputs: Outputs,
     report_format: ReportFormat = Format.MARKDOWN,
-    endpoint_url: Endpoint = None,
+    as_json: ReportAsJson = False,
+    *,
+    storage: StorageSpec,
 ) -> None:
     """Score outputs: one table with intervals, coverage and the published numbers."""
-    _print_report(outputs, StorageSpec(endpoint_url=endpoint_url), report_format)
+    from sfray.commands.evaluate import outputs_in
+
+    _print_report(outputs_in(outputs, storage), storage, _format(report_format, as_json))
 
 
 @app.command()
+@reaches_storage
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="An output.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Another one, on the same questions.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    endpoint_url: Endpoint = None,
+    as_json: AsJson = False,
+    *,
+    storage: StorageSpec,
 ) -> None:
     """Compare two outputs by the paired bootstrap over their videos."""
     from sfray.commands.evaluate import asked_rows, judge_folder
@@ -270,20 +302,21 @@ def compare(
     from sfray.scoring.judge_log import JudgeLog
     from sfray.scoring.report_formats import comparison_markdown
 
-    storage = StorageSpec(endpoint_url=endpoint_url)
     verdicts = [JudgeLog(judge_folder(output, storage)).rows() for output in (a, b)]
     found = compare_rows(asked_rows(a, storage), verdicts[0], asked_rows(b, storage), verdicts[1])
     if as_json:
-        typer.echo(json.dumps([comparison.as_dict() for comparison in found], indent=2))
+        print_json([comparison.as_dict() for comparison in found])
         return
     typer.echo(comparison_markdown(found), nl=False)
 
 
 @app.command()
+@reaches_storage
 def submission(
     output: Annotated[str, typer.Argument(help="The output of an EgoSchema job.")],
     file: Annotated[Path, typer.Argument(help="The .csv to write.")],
-    endpoint_url: Endpoint = None,
+    *,
+    storage: StorageSpec,
 ) -> None:
     """Write the file that EgoSchema's server scores: `q_uid,answer`, the option's number from 0.
 
@@ -292,7 +325,7 @@ def submission(
     from sfray.commands.evaluate import asked_rows
     from sfray.scoring.submission import submission_csv
 
-    text, num_open = submission_csv(asked_rows(output, StorageSpec(endpoint_url=endpoint_url)))
+    text, num_open = submission_csv(asked_rows(output, storage))
     with _writes(file):
         file.write_text(text, encoding="utf-8")
     typer.echo(f"{file}: {text.count(chr(10)) - 1} questions, {num_open} of them without a choice")
@@ -304,6 +337,17 @@ def _writes(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(f"{path} can't be written: {os.strerror(error.errno or 0)}") from error
+
+
+def _overrides(storage: StorageSpec, overrides: list[str] | None) -> tuple[str, ...]:
+    """The storage options and then `--set`, as overrides of a job file."""
+    given = storage.model_dump(exclude_unset=True)
+    reached = [f"storage.{name}={json.dumps(value)}" for name, value in given.items()]
+    return (*reached, *(overrides or ()))
+
+
+def _format(report_format: Format, as_json: bool) -> Format:
+    return Format.JSON if as_json else report_format
 
 
 def _run_jobs(jobs: list[JobSpec], address: str | None, report_format: Format) -> None:

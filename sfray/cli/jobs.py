@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sfray.cli.options import AsJson, print_json
 from sfray.errors import SpecError
 
 if TYPE_CHECKING:
@@ -76,9 +78,9 @@ def submit(
 
 
 @app.command()
-def status(submission_id: SubmissionId, address: Address = None) -> None:
+def status(submission_id: SubmissionId, address: Address = None, as_json: AsJson = False) -> None:
     """Show how a submitted job stands."""
-    _print_state(_connect(address).state(submission_id))
+    _show_state(_connect(address).state(submission_id), as_json)
 
 
 @app.command()
@@ -97,9 +99,9 @@ def logs(
 
 
 @app.command()
-def stop(submission_id: SubmissionId, address: Address = None) -> None:
+def stop(submission_id: SubmissionId, address: Address = None, as_json: AsJson = False) -> None:
     """Stop a submitted job cleanly: it writes what it holds, and submitted again it resumes."""
-    _print_state(_connect(address).stop(submission_id))
+    _show_state(_connect(address).stop(submission_id), as_json)
 
 
 def _connect(address: str | None) -> JobServer:
@@ -129,6 +131,13 @@ def _follow(server: JobServer, submission_id: str) -> None:
 def _write(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def _show_state(state: JobState, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(state))
+    else:
+        _print_state(state)
 
 
 def _print_state(state: JobState, *, err: bool = False) -> None:

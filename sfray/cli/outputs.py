@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from sfray.config import StorageSpec
+from sfray.cli.options import (
+    ROWS_OF_A_TABLE,
+    Address,
+    AsJson,
+    NumRows,
+    Output,
+    print_json,
+    reaches_storage,
+)
+from sfray.config import StorageSpec, load_job_spec
 from sfray.telemetry.terminal import terminal
 
 app = typer.Typer()
 
-Endpoint = Annotated[str | None, typer.Option(help="The S3 endpoint, where it isn't AWS.")]
-Output = Annotated[str, typer.Argument(help="The output of a job: a folder or an s3:// prefix.")]
-
 
 @app.command()
+@reaches_storage
 def verify(
     output: Output,
-    manifest: Annotated[
-        str | None,
-        typer.Option(metavar="SPEC.yaml", help="Compare with what this job file asks for now."),
+    spec: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="JOB.yaml",
+            help="Compare with what this job file asks for now; its storage section holds too.",
+        ),
     ] = None,
-    endpoint_url: Endpoint = None,
+    # The first name of --spec.
+    manifest: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    as_json: AsJson = False,
+    *,
+    storage: StorageSpec,
 ) -> None:
     """Prove that an output is complete and intact; exit code 0 only then.
 
@@ -34,26 +48,31 @@ def verify(
     """
     from sfray.results.verify import verify as verify_output
 
-    storage = StorageSpec(endpoint_url=endpoint_url)
     wanted = None
-    if manifest is not None:
+    if (file := spec or manifest) is not None:
         from sfray.planning.job_file import load_job
         from sfray.planning.plan import make_plan
         from sfray.planning.windows import asked_ids
 
-        wanted = asked_ids(make_plan(load_job(manifest)), output, storage)
+        job = load_job(file)
+        storage = storage.over(job.storage)
+        wanted = asked_ids(make_plan(job), output, storage)
     report = verify_output(output, storage, wanted)
-    typer.echo(
-        f"{report.num_requested} requests, {report.num_answered} answers, "
-        f"{report.num_failed} failures, {report.num_open} to do"
-    )
-    for problem in report.problems:
-        typer.echo(f"problem: {problem}")
-    typer.echo("complete" if report.ok else "NOT complete")
+    if as_json:
+        print_json(asdict(report) | {"complete": report.ok})
+    else:
+        typer.echo(
+            f"{report.num_requested} requests, {report.num_answered} answers, "
+            f"{report.num_failed} failures, {report.num_open} to do"
+        )
+        for problem in report.problems:
+            typer.echo(f"problem: {problem}")
+        typer.echo("complete" if report.ok else "NOT complete")
     raise typer.Exit(0 if report.ok else 1)
 
 
 @app.command()
+@reaches_storage
 def retry(
     output: Output,
     code: Annotated[
@@ -62,25 +81,39 @@ def retry(
     transient: Annotated[
         bool, typer.Option("--transient", help="Only failures that can pass by themselves.")
     ] = False,
-    address: Annotated[
-        str | None, typer.Option(help="A Ray cluster; by default the one at hand.")
+    spec: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="JOB.yaml",
+            help="Take this job file in place of the last run's: with other resources, limits or "
+            "decode settings, but asking the same.",
+        ),
     ] = None,
-    endpoint_url: Endpoint = None,
+    address: Address = None,
+    as_json: AsJson = False,
+    *,
+    storage: StorageSpec,
 ) -> None:
     """Retry failed requests, permanent failures too, with the job file of the last run."""
     from sfray.commands.retry import retry_output
 
-    storage = StorageSpec(endpoint_url=endpoint_url)
-    summary = retry_output(output, storage, tuple(code or ()), transient, address)
-    summary.print_to(terminal(stderr=True))
+    job = None if spec is None else load_job_spec(spec)
+    summary = retry_output(output, storage, tuple(code or ()), transient, address, job)
+    if as_json:
+        print_json(summary.as_dict())
+    else:
+        summary.print_to(terminal(stderr=True))
     raise typer.Exit(summary.exit_code)
 
 
 @app.command()
+@reaches_storage
 def compact(
     output: Output,
     to: Annotated[str, typer.Option(help="Where the copy goes: a folder or an s3:// prefix.")],
-    endpoint_url: Endpoint = None,
+    as_json: AsJson = False,
+    *,
+    storage: StorageSpec,
 ) -> None:
     """Merge an output's small files into a copy of few large ones, verified and resumable.
 
@@ -88,29 +121,38 @@ def compact(
     """
     from sfray.results.compact import compact as compact_output
 
-    report = compact_output(output, to, StorageSpec(endpoint_url=endpoint_url))
+    report = compact_output(output, to, storage)
+    if as_json:
+        print_json(asdict(report) | {"output": to})
+        return
     typer.echo(f"{report.num_copied} rows copied to {to}, verified")
     if report.older_than_now is not None:
         typer.echo(report.older_than_now)
 
 
 @app.command()
+@reaches_storage
 def diff(
     output: Output,
     before: Annotated[str, typer.Argument(help="A fingerprint, or its beginning.")],
     after: Annotated[str, typer.Argument(help="Another one.")],
-    limit: Annotated[int, typer.Option(min=1, help="How many rows.")] = 20,
-    endpoint_url: Endpoint = None,
+    limit: NumRows = None,
+    as_json: AsJson = False,
+    *,
+    storage: StorageSpec,
 ) -> None:
     """Compare two fingerprints (prompts, models, settings): what they answered differently."""
     import pyarrow.compute as pc
 
     from sfray.results.diff import diff as diff_output
 
-    found = diff_output(output, StorageSpec(endpoint_url=endpoint_url), before, after)
-    table = Table("video", "prompt", "change", before, after)
+    found = diff_output(output, storage, before, after)
     changed = found.rows.filter(pc.not_equal(found.rows["change"], "same"))
-    for row in changed.slice(0, limit).to_pylist():
+    if as_json:
+        print_json(changed.slice(0, limit).to_pylist())
+        return
+    table = Table("video", "prompt", "change", before, after)
+    for row in changed.slice(0, limit or ROWS_OF_A_TABLE).to_pylist():
         said = [row[f"{name}_{side}"] for side in ("before", "after") for name in ("text", "code")]
         table.add_row(
             row["video_id"],
@@ -124,17 +166,19 @@ def diff(
 
 
 @app.command()
+@reaches_storage
 def explain(
     output: Output,
     request_id: Annotated[str, typer.Argument(help="A request's id, or its beginning.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     thumbnails: Annotated[
         Path | None, typer.Option(help="Decode again and draw the sampled frames into this PNG.")
     ] = None,
     replay: Annotated[
         bool, typer.Option("--replay", help="Decode and answer again, and compare.")
     ] = False,
-    endpoint_url: Endpoint = None,
+    *,
+    storage: StorageSpec,
 ) -> None:
     """Show everything that decided one row: model, prompt as sent, frames, reader, versions.
 
@@ -143,9 +187,9 @@ def explain(
     from sfray.commands import explain as explaining
     from sfray.commands.explain_report import draw_frames, explanation_as_dict, print_explanation
 
-    explanation = explaining.explain(output, StorageSpec(endpoint_url=endpoint_url), request_id)
+    explanation = explaining.explain(output, storage, request_id)
     if as_json:
-        typer.echo(json.dumps(explanation_as_dict(explanation), indent=2, default=str))
+        print_json(explanation_as_dict(explanation))
     else:
         print_explanation(explanation, terminal())
     if thumbnails is None and not replay:

@@ -1,1 +1,2 @@
-"""What commands do that is more than a run: explain, retry, evaluate, forecast, demo."""
+"""What commands do that is more than a run: job files, manifests, explain, retry, evaluate,
+forecast, demo."""

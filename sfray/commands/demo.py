@@ -27,8 +27,14 @@ _WHAT_IT_IS = (
 _NUM_QUESTIONS_SHOWN = 12
 
 
-def run_demo(folder: Path, num_videos: int, first_seed: int, console: Console) -> None:
-    """Makes videos in `folder`, captions and questions them, prints answers and scores."""
+def run_demo(
+    folder: Path, num_videos: int, first_seed: int, console: Console
+) -> list[dict[str, Any]]:
+    """Makes videos in `folder`, captions and questions them, prints answers and scores.
+
+    Returns:
+        all answers: task, video_id, prompt, answer, reference_answer.
+    """
     console.print(_WHAT_IT_IS, markup=False)
     manifests = write_sample_set(folder / "videos", num_videos, first_seed)
     with connected(None):
@@ -51,6 +57,12 @@ def run_demo(folder: Path, num_videos: int, first_seed: int, console: Console) -
     console.print(f"Videos, manifests and results are in {folder}/.", markup=False)
     look = f"next: {program_name()} show {shlex.quote(str(folder / 'qa'))}"
     console.print(look, markup=False, soft_wrap=True)
+    names = ("task", "video_id", "prompt", "reference_answer")
+    return [
+        {name: row[name] for name in names} | {"answer": _said(row)}
+        for rows in states.values()
+        for row in rows
+    ]
 
 
 def demo_job(task: str, manifest: Path, output: Path) -> JobSpec:

@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 
 from sfray.config import JobSpec, StorageSpec, parse_job_spec
 from sfray.demo.videos import write_sample_set
-from sfray.errors import ManifestError
+from sfray.errors import ManifestError, StorageError
 from sfray.planning.job_file import load_job
 from sfray.planning.plan import make_plan
 from sfray.results.partitioning import log_uris
 from sfray.results.read import current_state, read_progress
 from sfray.results.run_files import run_requests
+from sfray.results.schema import read_columns
 from sfray.scoring.benchmarks.benchmark import Scorer
 from sfray.scoring.benchmarks.convert import REPORT_COLUMNS
 from sfray.scoring.judge_log import JudgeLog
@@ -188,6 +189,27 @@ def _with_all_columns(table: pa.Table) -> pa.Table:
         for name in _ROW_COLUMNS
     }
     return pa.table(columns)
+
+
+def outputs_in(uris: Sequence[str], storage: StorageSpec) -> list[str]:
+    """The outputs that are named: a folder without results stands for those right below it, as
+    `sfray eval run` leaves them.
+
+    Raises:
+        StorageError: there are none.
+    """
+    return [output for uri in uris for output in _outputs_in(uri, storage)]
+
+
+def _outputs_in(uri: str, storage: StorageSpec) -> list[str]:
+    folder = open_folder(uri, storage)
+    if read_columns(folder) is not None:
+        return [uri]
+    below = [join(uri, name) for name in folder.list_folders("")]
+    found = [one for one in below if read_columns(open_folder(one, storage)) is not None]
+    if not found:
+        raise StorageError(f"{folder.uri} holds no results, nor does a folder right below it")
+    return found
 
 
 def judge_folder(output: str, storage: StorageSpec) -> Folder:

@@ -85,11 +85,10 @@ def explain(uri: str, storage: StorageSpec, request_id: str) -> Explanation:
     attempts = read_sequence(folder, ATTEMPTS, ATTEMPTS_SCHEMA)
     spec_text = read_run_file(log, storage, row["run_id"], "spec.yaml")
     versions = read_run_file(log, storage, row["run_id"], "versions.yaml")
-    spec = (
-        None if spec_text is None else _with_model_of_now(parse_job_spec(yaml.safe_load(spec_text)))
-    )
-    checkpoint, sent, decides, now = None, None, None, None
-    if spec is not None:
+    spec, checkpoint, sent, decides, now = None, None, None, None, None
+    if spec_text is not None:
+        spec = _with_model_of_now(parse_job_spec(yaml.safe_load(spec_text)))
+        spec = spec.model_copy(update={"storage": storage.over(spec.storage)})
         checkpoint = find_checkpoint(spec.model, spec.storage)
         template = load_template(spec.template, checkpoint.profile.chat_format, spec.task)
         rendered = template.render(row["prompt"], row.get("options") or ())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -66,6 +67,20 @@ class Forecast:
             table.add_row(name, value)
         console.print(table)
 
+    def as_dict(self) -> dict[str, Any]:
+        """The prediction as JSON values."""
+        gpu_hours = self.prediction.gpu_hours if self.prediction.capacity.num_gpus else None
+        return asdict(self.prediction) | {
+            "num_measured": len(self.measured.clips),
+            "failures_by_code": self.measured.failures_by_code,
+            "gpu_hours": gpu_hours and asdict(gpu_hours),
+            "cost": self.prices and asdict(self._cost(self.prices)),
+            "currency": self.prices and self.prices.currency,
+        }
+
+    def _cost(self, prices: Prices) -> Range:
+        return self.prediction.cost(prices.cpu_hour, prices.gpu_hour)
+
     def _lines(self) -> list[tuple[str, str]]:
         clips, prediction = self.measured.clips, self.prediction
         capacity = prediction.capacity
@@ -91,8 +106,7 @@ class Forecast:
         if capacity.num_gpus:
             lines.append(("GPU-hours", _ranged(prediction.gpu_hours)))
         if self.prices:
-            cost = prediction.cost(self.prices.cpu_hour, self.prices.gpu_hour)
-            lines.append(("cost", f"{_ranged(cost)} {self.prices.currency}"))
+            lines.append(("cost", f"{_ranged(self._cost(self.prices))} {self.prices.currency}"))
         return lines
 
 

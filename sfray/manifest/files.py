@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,11 @@ FORMATS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
 }
+# What files of videos are called; none of these is a manifest.
+VIDEO_EXTENSIONS = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".asf", ".flv", ".f4v", ".mpg"),
+    *(".mpeg", ".m2v", ".ts", ".mts", ".m2ts", ".3gp", ".3g2", ".ogv", ".vob", ".mxf", ".y4m"),
+)
 BATCH_ROWS = 50_000
 # One row must fit into a block of text.
 BLOCK_BYTES = 16 * 2**20
@@ -72,7 +78,13 @@ def _find(uri: str, storage: StorageSpec, scratch: Path) -> list[ManifestFile]:
     if filesystem.isfile(path):
         return [ManifestFile(filesystem, path, name, _format_of(path, name))]
     if filesystem.isdir(path):
-        found = [p for p in filesystem.find(path) if _is_visible_data(p, path)]
+        everything = filesystem.find(path)
+        found = [p for p in everything if _is_visible_data(p, path)]
+        if not found and any(p.lower().endswith(VIDEO_EXTENSIONS) for p in everything):
+            raise ManifestError(
+                f"the manifest folder {name} holds videos, but no manifest of them: `sfray "
+                f"manifest {shlex.quote(name)} --output manifest.parquet` makes one"
+            )
         if not found:
             raise ManifestError(
                 f"the manifest folder {name} holds no {_extensions()} file; "

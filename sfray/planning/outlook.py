@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -82,6 +83,41 @@ class Outlook:
         asked = f"{to_do.requests.num_rows} requests on {to_do.num_clips} videos"
         num_again = to_do.requests.num_rows - to_do.num_open
         return f"{asked}, {num_again} of them failed and may pass now" if num_again else asked
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outlook as JSON values."""
+        to_do, plan = self.to_do, self.to_do.plan
+        spec, need = plan.spec, memory_need(plan.spec, plan.profile)
+        return {
+            "job": spec.name,
+            "task": spec.task,
+            "model": spec.model.id,
+            "output": spec.output.log_uri,
+            "fingerprints": plan.fingerprints,
+            "num_rows": plan.requests.num_rows,
+            "num_collapsed": plan.requests.num_collapsed,
+            "num_videos": pc.count_distinct(plan.requests.table["video_id"]).as_py(),
+            "num_requests": plan.num_requests,
+            "num_answered": to_do.num_answered,
+            "num_failed": to_do.num_failed,
+            "num_to_do": to_do.num_open,
+            "num_asked_by_a_run": to_do.requests.num_rows,
+            "num_clips_asked_by_a_run": to_do.num_clips,
+            "num_clips_without_windows": self.num_uncut,
+            "num_visual_tokens": plan.num_visual_tokens,
+            "num_prompt_tokens": self.num_prompt_tokens,
+            "max_new_tokens": spec.generation.max_new_tokens,
+            "num_positions": plan.profile.max_position_embeddings,
+            "weights_bytes": need.weights,
+            "one_request_bytes": need.total(InFlight(1, 1)),
+            "num_replicas_by_gpu_gib": {s: need.replicas_on(s * GIB) for s in _GPU_SIZES},
+            "older_columns": self.columns.older_than_now,
+            "renamed_passthrough": dict(self.columns.renamed),
+            "problems": [
+                {"code": code, "num_rows": number, "example": example}
+                for code, (number, example) in self.problems.items()
+            ],
+        }
 
     def _uncut(self) -> str:
         if not self.num_uncut:

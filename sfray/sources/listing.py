@@ -1,12 +1,107 @@
-"""The files below a root, where videos are looked for by name."""
+"""The files below a root, where videos are looked for."""
 
 from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 from sfray.config import StorageSpec
 from sfray.errors import StorageError
 from sfray.redaction import redact
+from sfray.sources.remote import plain_etag
 from sfray.storage.faults import storage_faults
-from sfray.storage.uris import is_remote, open_filesystem
+from sfray.storage.uris import is_remote, local_path, open_filesystem, scheme_of
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """A file below a root; `path` is the rest of its URI, `etag` None where there is none."""
+
+    uri: str
+    path: str
+    size_bytes: int
+    etag: str | None
+
+
+def iter_files(root: str, storage: StorageSpec) -> Iterator[ListedFile]:
+    """All files below a folder or prefix, one by one, in the order in which S3 lists keys.
+
+    Of S3 one page of keys is held at a time, elsewhere the names of one folder. A server that
+    speaks S3 may have an order of its own, which is kept.
+
+    Raises:
+        StorageError: it can't be listed.
+    """
+    scheme = scheme_of(root)
+    with storage_faults(StorageError, f"the files below {redact(root)} can't be listed"):
+        if scheme == "file":
+            yield from _below_folder(local_path(root).absolute(), "", frozenset())
+        elif scheme == "s3":
+            yield from _below_prefix(root, storage)
+        elif scheme == "gs":
+            yield from _below_gs(root.rstrip("/"), "", storage)
+        else:
+            raise StorageError(
+                f"{redact(root)!r} can't be listed: allowed are a local folder, s3:// and gs://"
+            )
+
+
+def _below_folder(
+    folder: Path, below: str, above: frozenset[tuple[int, int]]
+) -> Iterator[ListedFile]:
+    """
+    Args:
+        above: device and inode of the folders around it: a link may lead back to one.
+    """
+    here = folder.stat()
+    if (here.st_dev, here.st_ino) in above:
+        return
+    above |= {(here.st_dev, here.st_ino)}
+    with os.scandir(folder) as entries:
+        # With its slash a folder is sorted as the keys below it are on S3.
+        names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries)
+    for name in names:
+        if name.endswith("/"):
+            yield from _below_folder(folder / name, below + name, above)
+            continue
+        path = folder / name
+        with suppress(FileNotFoundError):  # gone since, or a link that leads nowhere
+            file = path.stat()
+            if stat.S_ISREG(file.st_mode):
+                yield ListedFile(str(path), below + name, file.st_size, None)
+
+
+def _below_prefix(root: str, storage: StorageSpec) -> Iterator[ListedFile]:
+    from sfray.sources.s3 import s3_client
+
+    bucket, _, prefix = root.partition("://")[2].partition("/")
+    prefix = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
+    pages = s3_client(storage).get_paginator("list_objects_v2")
+    for page in pages.paginate(Bucket=bucket, Prefix=prefix):
+        for told in page.get("Contents", ()):
+            key = told["Key"]
+            if not key.endswith("/"):  # what consoles leave for a folder
+                etag = plain_etag(told.get("ETag"))
+                yield ListedFile(f"s3://{bucket}/{key}", key[len(prefix) :], told["Size"], etag)
+
+
+def _below_gs(folder: str, below: str, storage: StorageSpec) -> Iterator[ListedFile]:
+    filesystem, path = open_filesystem(folder, storage)
+    found = {}
+    for told in filesystem.ls(path, detail=True):
+        name = told["name"].rstrip("/")
+        if name != path:  # what consoles leave for a folder
+            found[name[len(path) + 1 :] + "/" * (told["type"] == "directory")] = told
+    for name, told in sorted(found.items()):
+        if name.endswith("/"):
+            yield from _below_gs(f"{folder}/{name[:-1]}", below + name, storage)
+        else:
+            etag = plain_etag(told.get("etag"))
+            yield ListedFile(f"{folder}/{name}", below + name, int(told["size"]), etag)
 
 
 def list_videos(root: str, storage: StorageSpec) -> tuple[str, list[str]]:

@@ -29,7 +29,7 @@ SEED = 7
 
 def _run(videos: Path, output: Path) -> dict[str, dict[str, Any]]:
     """The report's sections by scorer."""
-    arguments = ["run", "demo-world", "--num-videos", str(NUM_VIDEOS), "--format", "json"]
+    arguments = ["run", "demo-world", "--num-videos", str(NUM_VIDEOS), "--json"]
     arguments += ["--videos", str(videos), "--output", str(output), "--seed", str(SEED)]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
@@ -55,6 +55,8 @@ def test_missing_videos_lower_coverage_and_score(tmp_path: Path) -> None:
     whole = _run(videos, tmp_path / "whole")
     assert set(whole) == {"multiple_choice", "open_ended", "count"}
     assert {section["coverage"]["share"] for section in whole.values()} == {1.0}
+    again = CliRunner().invoke(app, ["report", str(tmp_path / "whole"), "--format", "json"])
+    assert json.loads(again.stdout) == list(whole.values())
     rows = asked_rows(str(tmp_path / "whole" / "multiple_choice"), StorageSpec())
     right = {row["video_id"]: 0 for row in rows}
     for row in rows:

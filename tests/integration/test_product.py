@@ -53,7 +53,11 @@ def undisturbed(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[
     world.held.opened.set()
     done = start(world, output)
     assert done.wait(timeout=250) == 0
-    return texts(output)
+    answers = texts(output)
+    # Standard output is one document, also where Ray was started for it.
+    summary = json.loads((output.parent / "summary.json").read_text())
+    assert (summary["num_answers"], summary["exit_code"]) == (len(answers), 0)
+    return answers
 
 
 def start(world: World, output: Path, address: str | None = None) -> subprocess.Popen[bytes]:
@@ -69,9 +73,10 @@ def start(world: World, output: Path, address: str | None = None) -> subprocess.
     path = output.parent / "job.yaml"
     path.write_text(json.dumps(spec))
     # A group of its own, so that a test's signal reaches this process and what it started only.
-    command = [sys.executable, "-m", "sfray", "run", str(path)]
+    command = [sys.executable, "-m", "sfray", "run", str(path), "--json"]
     command += ["--address", address] if address else []
-    return subprocess.Popen(command, start_new_session=True)  # noqa: S603 - our own command
+    with (output.parent / "summary.json").open("wb") as file:
+        return subprocess.Popen(command, start_new_session=True, stdout=file)  # noqa: S603 - our own command
 
 
 def texts(output: Path) -> dict[str, str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from sfray.cli.app import app
@@ -60,7 +62,9 @@ def test_failures_are_answered_again_and_history_stays(
         str(late): None,
         str(bad): "not_a_video",
     }
-    assert run_again(uri, *options) == [0, 1]
+    job = tmp_path / "job.yaml"
+    job.write_text(yaml.safe_dump(values | {"decode": {"timeout_seconds": 60}}))
+    assert run_again(uri, "--spec", str(job)) == [0, 1]  # which says how storage is reached, too
     history = read_failures(uri, storage).to_table()["code"].to_pylist()
     assert sorted(history) == ["not_a_video", "not_a_video", "not_found"]
     assert verify(uri, storage).ok
@@ -74,8 +78,7 @@ def test_failures_are_answered_again_and_history_stays(
 
 def run_again(uri: str, *options: str) -> list[int]:
     """How many answers and failures `sfray retry` added."""
-    done = CliRunner().invoke(app, ["retry", uri, *options])
+    done = CliRunner().invoke(app, ["retry", uri, *options, "--json"])
     assert done.exit_code == 0, (done.output, done.exception)
-    cells = [line.split("│") for line in done.stderr.splitlines() if "│" in line]
-    told = {row[1].strip(): row[2].strip() for row in cells}
-    return [int(told[name]) for name in ("answers", "failures")]
+    told = json.loads(done.stdout)
+    return [told[name] for name in ("num_answers", "num_failures")]

@@ -228,7 +228,7 @@ def test_a_plan_counts_known_windows_and_proofs_know_them(tmp_path: Path) -> Non
     assert outlook(spec, limit=2).to_do.requests.num_rows == 0
     seen = outlook(spec)
     assert (seen.num_uncut, seen.to_do.num_answered, seen.to_do.requests.num_rows) == (1, 2, 6)
-    proof = ["verify", spec.output.uri, "--manifest", str(path)]
+    proof = ["verify", spec.output.uri, "--spec", str(path)]
     told = CliRunner().invoke(app, proof)
     assert "6 requests of the manifest have no outcome yet" in told.output
     run(spec, FakeWindows(tmp_path))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class Scorer(StrEnum):
@@ -77,3 +78,14 @@ class Benchmark:
     video_names: str | None = None
     extensions: tuple[str, ...] = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif")
     question_types: Mapping[str, str] | None = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What it is and what is published of it, as JSON values."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "scorer": self.scorer.value,
+            "splits": [asdict(split) for split in self.splits],
+            "published": {model: dict(numbers) for model, numbers in self.published.items()},
+            "source": self.source,
+        }

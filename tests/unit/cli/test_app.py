@@ -84,6 +84,22 @@ def test_errors_are_events_where_logs_are(spec: Path) -> None:
     assert "no-such-model" in event["event"]
 
 
+def test_a_plan_is_one_object(spec: Path) -> None:
+    done = sfray("plan", str(spec), "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["num_rows"], told["num_requests"], told["num_to_do"]) == (3, 3, 3)
+    assert (told["num_videos"], told["num_clips_to_do"], told["problems"]) == (3, 3, [])
+    assert told["forecast"] is None and told["weights_bytes"] > 1e6
+    assert set(told["num_replicas_by_gpu_gib"]) == {"24", "48", "80"}
+
+
+@pytest.mark.parametrize("name", [[], ["answers"]])
+def test_a_schema_is_one_document(name: list[str]) -> None:
+    document = json.loads(sfray("schema", *name, "--json").stdout)
+    assert document["columns"] if name else "job" in document
+
+
 def test_a_missing_job_file_is_exit_code_2(tmp_path: Path) -> None:
     done = sfray("run", str(tmp_path / "none.yaml"))
     assert done.returncode == 2 and "none.yaml" in done.stderr

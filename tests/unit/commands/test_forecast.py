@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -47,11 +48,12 @@ def test_the_forecast_tells_time_gpu_hours_and_cost() -> None:
     )
     capacity = Capacity(num_cpus=16, num_gpus=2, num_workers=8, num_replicas=2)
     screen = io.StringIO()
-    Forecast(
+    forecast = Forecast(
         measured=measured,
         prediction=predict(measured, 7200, capacity),
         prices=Prices(cpu_hour=0.5, gpu_hour=2.0),
-    ).print_to(Console(file=screen, width=100))
+    )
+    forecast.print_to(Console(file=screen, width=100))
     shown = screen.getvalue()
     for words in (
         "predicted for 16 CPUs, 2 GPUs",
@@ -63,3 +65,7 @@ def test_the_forecast_tells_time_gpu_hours_and_cost() -> None:
         "12.00 (12.00 to 12.00) USD",
     ):
         assert words in shown
+    told = json.loads(json.dumps(forecast.as_dict()))
+    assert told["seconds"]["middle"] == pytest.approx(3600)
+    assert (told["gpu_hours"]["middle"], told["cost"]["middle"], told["currency"]) == (2, 12, "USD")
+    assert (told["num_measured"], told["failures_by_code"]) == (4, {"not_found": 1})

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sfray.errors import RequestError
-from sfray.video.content import HEAD_BYTES, check_content
+from sfray.video.content import HEAD_BYTES, begins_as_video, check_content
+from tests.resources.video_kinds import READABLE
 
 MP4 = b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41" + bytes(100)
 
@@ -68,3 +71,46 @@ def test_text_is_no_video(content: bytes, words: str) -> None:
 
 def test_nothing_is_an_empty_file() -> None:
     assert code_of(b"") == "empty_file"
+
+
+VIDEOS = {
+    "mp4": b"\x00\x00\x00\x20ftypisom",
+    "old mov": b"\x00\x00\x00\x08wide\x00\x00",
+    "matroska": b"\x1a\x45\xdf\xa3\x01",
+    "avi": b"RIFF\x00\x10\x00\x00AVI LIST",
+    "flv": b"FLV\x01\x05",
+    "wmv": b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6",
+    "mpeg": b"\x00\x00\x01\xba\x44",
+    "ts": (b"\x47" + bytes(187)) * 4,
+    "m2ts": (bytes(4) + b"\x47" + bytes(187)) * 4,
+    "y4m": b"YUV4MPEG2 W128",
+}
+OTHERS = {
+    "nothing": b"",
+    "text": b"no video",
+    "png": b"\x89PNG\r\n\x1a\n",
+    "jpeg": b"\xff\xd8\xff\xe0",
+    "wav": b"RIFF\x00\x10\x00\x00WAVEfmt ",
+    "heic": b"\x00\x00\x00\x20ftypheic",
+    "m4a": b"\x00\x00\x00\x20ftypM4A ",
+    "parquet": b"PAR1\x15\x04",
+    "playlist": b"#EXTM3U\n",
+    "letters": b"GIF89a",
+    "one G": b"G" + bytes(500),
+}
+
+
+@pytest.mark.parametrize("head", VIDEOS.values(), ids=list(VIDEOS))
+def test_containers_of_videos_are_known_by_how_they_begin(head: bytes) -> None:
+    assert begins_as_video(head)
+
+
+@pytest.mark.parametrize("head", OTHERS.values(), ids=list(OTHERS))
+def test_what_holds_no_video_does_not_begin_as_one(head: bytes) -> None:
+    assert not begins_as_video(head)
+
+
+def test_every_kind_of_video_that_is_read_begins_as_one(tmp_path: Path) -> None:
+    for kind in READABLE:
+        head = kind.write(tmp_path).read_bytes()[:HEAD_BYTES]
+        assert begins_as_video(head) == (kind.name not in ("gif", "apng")), kind.name
