@@ -89,7 +89,7 @@ def test_a_plan_is_one_object(spec: Path) -> None:
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["num_rows"], told["num_requests"], told["num_to_do"]) == (3, 3, 3)
-    assert (told["num_videos"], told["num_clips_to_do"], told["problems"]) == (3, 3, [])
+    assert (told["num_videos"], told["num_clips_asked_by_a_run"], told["problems"]) == (3, 3, [])
     assert told["forecast"] is None and told["weights_bytes"] > 1e6
     assert set(told["num_replicas_by_gpu_gib"]) == {"24", "48", "80"}
 
