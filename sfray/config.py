@@ -298,9 +298,9 @@ class ResourcesSpec(Section):
     """What the two stages may take of the cluster.
 
     `decode_node_group` is KubeRay's `groupName`, or the node type of `ray up` (Ray's label
-    `ray.io/node-group`). With `autoscaling` the cluster adds nodes as
-    they are asked for: the bounds hold as they are written, whatever is there at the start, and a
-    number of GPUs is waited for.
+    `ray.io/node-group`). With `autoscaling` the cluster adds nodes as they are asked for: the
+    bounds hold as they are written, whatever is there at the start, and a number of GPUs is waited
+    for.
     """
 
     num_gpus_per_replica: Annotated[float, Field(gt=0.0)] | Literal["auto"] = "auto"
