@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from typer.testing import CliRunner
 
+from sfray.cli.app import app
 from sfray.config import parse_job_spec
 from sfray.errors import ClusterError, SpecError
 from sfray.submission.job_api import JobServer, runtime_env
@@ -110,6 +113,15 @@ def fake() -> Iterator[tuple[FakeServer, JobServer]]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+def test_a_state_is_one_object(fake: tuple[FakeServer, JobServer]) -> None:
+    for command in ("status", "status"):  # it runs, then it has ended
+        arguments = [command, "known", "--address", fake[1].address, "--json"]
+        done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        told = json.loads(done.stdout)
+        assert told["submission_id"] == "known"
+    assert (told["status"], told["exit_code"]) == ("SUCCEEDED", 0)
 
 
 def test_a_job_is_sent_once_the_cluster_takes_it(fake: tuple[FakeServer, JobServer]) -> None:
