@@ -99,6 +99,10 @@ def _explained(name: str, task: str) -> Iterator[str]:
         return
     kind = PromptSpec if name == "prompts" else JobSpec.model_fields[name].annotation
     text = inspect.getdoc(kind) if _is_section(kind) else _NOTES.get(name)
+    yield from _as_comment(text)
+
+
+def _as_comment(text: str | None) -> Iterator[str]:
     # What is None here is null in the file.
     for line in re.sub(r"\bNone\b", "null", text or "").splitlines():
         yield f"# {line}".rstrip()
@@ -117,7 +121,11 @@ def _key(
         first, *rest = _block(name, value)
         note = _allowed(kind)
         lines = [f"{first}  # {note}" if note else first, *rest]
-    return lines if name in given else [f"#{line}" for line in lines]
+        if section is not JobSpec:
+            lines = [*_as_comment(section.model_fields[name].description), *lines]
+    if name in given:
+        return lines
+    return [line if line.startswith("# ") else f"#{line}" for line in lines]
 
 
 def _block(name: str, value: Any) -> list[str]:
@@ -149,8 +157,9 @@ def _allowed(kind: Any) -> str:
     names = _choices(kind)
     if names and all(isinstance(name, str) for name in names):
         return " | ".join(names)
-    for option in get_args(kind):
-        if _is_section(option):
+    options = get_args(kind)
+    for option in options:
+        if _is_section(option) and type(None) in options:
             return f"or a section of: {', '.join(option.model_fields)}"
     return ""
 

@@ -156,9 +156,8 @@ def _written(
 def _by_content(files: Iterator[ListedFile], storage: StorageSpec) -> Iterator[ListedFile]:
     """The files that begin as videos do, in order, read a few ahead."""
 
-    def is_video(file: ListedFile) -> bool:
+    def is_video(file: ListedFile, filesystem: AbstractFileSystem, path: str) -> bool:
         with storage_faults(StorageError, f"{redact(file.uri)} can't be read"):
-            filesystem, path = open_filesystem(file.uri, storage)
             end = min(HEAD_BYTES, file.size_bytes)
             return begins_as_video(filesystem.cat_file(path, start=0, end=end))
 
@@ -167,7 +166,9 @@ def _by_content(files: Iterator[ListedFile], storage: StorageSpec) -> Iterator[L
         for file in files:
             if not file.size_bytes:
                 continue
-            waiting.append((file, readers.submit(is_video, file)))
+            # Opened here, since fsspec has one for each thread.
+            place = open_filesystem(file.uri, storage)
+            waiting.append((file, readers.submit(is_video, file, *place)))
             if len(waiting) > 2 * _NUM_READERS:
                 earliest, answer = waiting.popleft()
                 if answer.result():

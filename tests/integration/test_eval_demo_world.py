@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from sfray.cli.app import app as sfray
 from sfray.cli.evaluation import app
 from sfray.commands.evaluate import (
     asked_rows,
@@ -75,3 +76,12 @@ def test_missing_videos_lower_coverage_and_score(tmp_path: Path) -> None:
     assert cover["failures"] == {"not_found": len(rows) - num_answered}
     still_right = sum(number for video, number in right.items() if video not in lost)
     assert _accuracy(left) == pytest.approx(100 * still_right / len(rows))
+
+
+def test_the_demonstration_is_one_array_of_answers(tmp_path: Path) -> None:
+    arguments = ["demo", "--output", str(tmp_path), "--num-videos", "1", "--json"]
+    done = CliRunner().invoke(sfray, arguments, catch_exceptions=False)
+    rows = json.loads(done.stdout)
+    assert {row["task"] for row in rows} == {"caption", "qa", "multiple_choice"}
+    assert all(row["answer"] and row["reference_answer"] for row in rows)
+    assert "Scores" in done.stderr

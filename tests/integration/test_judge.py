@@ -274,6 +274,8 @@ def test_the_judge_command_and_its_place_in_the_report(tmp_path, monkeypatch):
         assert "20 + 10 tokens, cost 20.0000" in done.output
         again = CliRunner().invoke(app, command)
         assert "2 known before, 0 judged now" in again.output
+        (summary,) = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+        assert (summary["output"], summary["num_known"], summary["cost"]) == (output, 2, 0)
         assert len(server.requests) == 2
     told = json.loads(CliRunner().invoke(app, ["report", output, "--format", "json"]).output)
     values = {line["metric"]: line["value"] for line in told[0]["lines"]}

@@ -31,6 +31,9 @@ def test_a_conversion_writes_a_manifest_and_its_account(tmp_path: Path, question
     assert done.returncode == 0, done.stderr
     assert "rows read: 2\nrows kept: 2\nidentical rows collapsed: 0\n" in done.stdout
     assert pq.read_table(output).num_rows == 2
+    arguments = ["eval", "convert", "msvd-qa", str(questions), "--output", str(output), "--json"]
+    account = json.loads(CliRunner().invoke(app, arguments).stdout)
+    assert account["num_read"] == 2
 
 
 @pytest.mark.parametrize(

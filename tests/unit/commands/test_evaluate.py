@@ -128,13 +128,14 @@ def test_the_toy_worlds_videos_are_made_once(tmp_path: Path) -> None:
     assert manifest_scorers(str(manifests["multiple_choice"])) == ["multiple_choice"]
 
 
-def test_each_ablation_has_an_output_of_its_own() -> None:
+def test_each_ablation_has_an_output_of_its_own(tmp_path: Path) -> None:
+    manifest = str(tmp_path / "m.parquet")
     folders = [folder for folder in ABLATIONS.iterdir() if folder.is_dir()]
     assert len(folders) == 8
     for folder in folders:
-        jobs = ablation_jobs(folder, "m.parquet", "s3://b/out", ("model.id=demo",))
+        jobs = ablation_jobs(folder, manifest, "s3://b/out", ("model.id=demo",))
         assert len({job.output.uri for job in jobs}) == len(jobs) > 1
-        assert {job.manifest.uri for job in jobs} == {"m.parquet"}
+        assert {job.manifest.uri for job in jobs} == {manifest}
         assert {job.model.id for job in jobs} == {"demo"}
     with pytest.raises(ManifestError, match="holds no job files"):
         ablation_jobs(ABLATIONS, "m.parquet", "out", ())

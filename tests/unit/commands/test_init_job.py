@@ -57,7 +57,10 @@ def test_what_a_section_is_and_what_it_allows_is_said() -> None:
     assert 'task: "caption"  # caption | qa | multiple_choice\n' in text
     assert '#  seek: "exact"  # exact | keyframe\n' in text
     assert "  # or a section of: seconds, overlap_seconds, scenes, min_seconds\n" in text
-    assert "null stands for the model preset's number" in text
+    assert (
+        "#  # How many frames of a clip; null: the model preset's.\n#  num_frames: null\n" in text
+    )
+    assert "prompts:\n  - prompt_id" in text
     assert "None" not in text
     assert "columns question_id, question, options, answer" in text_of("multiple_choice")
 

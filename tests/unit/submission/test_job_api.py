@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -115,6 +116,15 @@ def fake() -> Iterator[tuple[FakeServer, JobServer]]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+def test_a_state_is_one_object(fake: tuple[FakeServer, JobServer]) -> None:
+    for command in ("status", "status"):  # it runs, then it has ended
+        arguments = [command, "known", "--address", fake[1].address, "--json"]
+        done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        told = json.loads(done.stdout)
+        assert told["submission_id"] == "known"
+    assert (told["status"], told["exit_code"]) == ("SUCCEEDED", 0)
 
 
 def test_a_job_is_sent_once_the_cluster_takes_it(fake: tuple[FakeServer, JobServer]) -> None:
