@@ -231,5 +231,5 @@ def test_whether_an_output_may_be_written_is_told_without_writing(s3_server, uri
         open_folder(uri, s3_server.storage)
     refused = Stubber(folder._client)
     refused.add_client_error("put_object", "AccessDenied", http_status_code=403)
-    with refused, pytest.raises(StorageError, match="can't be written: .*AccessDenied"):
+    with refused, pytest.raises(StorageError, match=r"can't be written: .*AccessDenied"):
         folder.check_writable()
