@@ -187,9 +187,19 @@ class Outcome:
     result: Generation | RequestFailure
 
 
-# What the results say of a video, by the attributes of `VideoFacts` and `VideoSource`.
-_FACTS = [pa.field(f.name, COLUMNS[f"video_{f.name}"].type) for f in fields(VideoFacts)]
-_SOURCE = [pa.field(f.name, COLUMNS[f"video_{f.name}"].type) for f in fields(VideoSource)]
+def _columns_of(kind: type, prefix: str = "") -> list[pa.Field]:
+    """The attributes of a row's class that are columns of the results, with the columns' types."""
+    names = [f.name for f in fields(kind) if prefix + f.name in COLUMNS]
+    return [pa.field(name, COLUMNS[prefix + name].type) for name in names]
+
+
+def _values_of(value: Any, prefix: str = "") -> dict[str, Any]:
+    """The attributes of a row's value that are columns of the results, by column."""
+    names = [f.name for f in fields(value) if prefix + f.name in COLUMNS]
+    return {prefix + name: getattr(value, name) for name in names}
+
+
+REQUEST_COLUMNS = tuple(field.name for field in _columns_of(Request))
 
 
 # Into which windows a clip was cut: `clip_id` hashes the clip and how it is cut.
@@ -215,23 +225,14 @@ FOUND_WINDOWS_SCHEMA = pa.schema(
 
 def work_items_schema(passthrough: pa.Schema) -> pa.Schema:
     """One row a work item, its requests nested."""
-    request_fields = [
-        pa.field("request_id", pa.string()),
-        pa.field("prompt_id", pa.string()),
-        pa.field("prompt", pa.string()),
-        pa.field("options", pa.list_(pa.string())),
-        pa.field("reference_answer", pa.string()),
-    ]
+    request_fields = _columns_of(Request)
     if len(passthrough):  # Parquet has no struct without members
         request_fields.append(pa.field("passthrough", pa.struct(list(passthrough))))
     request = pa.struct(request_fields)
     return pa.schema(
         [
-            pa.field("video_id", pa.string()),
-            pa.field("video_uri", pa.string()),
+            *_columns_of(WorkItem),
             pa.field("fetch_uri", pa.string()),
-            pa.field("start_seconds", pa.float64()),
-            pa.field("end_seconds", pa.float64()),
             pa.field("requests", pa.list_(request)),
             pa.field("attempt", pa.int32()),
         ]
@@ -242,24 +243,19 @@ def decoded_items_schema(passthrough: pa.Schema) -> pa.Schema:
     """A work item with its frames as one flat buffer, or with its failure."""
     video = pa.struct(
         [
-            pa.field("frame_indices", pa.list_(pa.int64())),
-            pa.field("pts_seconds", pa.list_(pa.float64())),
+            *_columns_of(DecodedVideo),
+            pa.field("pts_seconds", COLUMNS["frame_pts_seconds"].type),
             pa.field("shape", pa.list_(pa.int32())),
-            pa.field("facts", pa.struct(_FACTS)),
-            pa.field("reader", pa.string()),
-            pa.field("reader_reason", pa.string()),
-            pa.field("num_substituted_frames", pa.int32()),
+            pa.field("facts", pa.struct(_columns_of(VideoFacts, "video_"))),
         ]
     )
     return pa.schema(
         [
             pa.field("item", pa.struct(list(work_items_schema(passthrough)))),
             pa.field("video", video),
-            pa.field("failure", pa.struct([("code", pa.string()), ("message", pa.string())])),
-            pa.field("source", pa.struct(_SOURCE)),
-            pa.field("bytes_fetched", pa.int64()),
-            pa.field("fetch_seconds", pa.float64()),
-            pa.field("decode_seconds", pa.float64()),
+            pa.field("failure", pa.struct(_columns_of(RequestFailure))),
+            pa.field("source", pa.struct(_columns_of(VideoSource, "video_"))),
+            *_columns_of(DecodedItem),
             pa.field("frames", pa.large_binary()),
         ]
     )
@@ -290,19 +286,15 @@ def decoded_item_table(decoded: DecodedItem, schema: pa.Schema) -> pa.Table:
         "video": None
         if video is None
         else {
+            **_values_of(video),
             "frame_indices": video.frame_indices.tolist(),
             "pts_seconds": video.pts_seconds.tolist(),
             "shape": list(video.frames_THWC.shape),
             "facts": asdict(video.facts),
-            "reader": video.reader,
-            "reader_reason": video.reader_reason,
-            "num_substituted_frames": video.num_substituted_frames,
         },
         "failure": None if failure is None else asdict(failure),
         "source": asdict(decoded.source),
-        "bytes_fetched": decoded.bytes_fetched,
-        "fetch_seconds": decoded.fetch_seconds,
-        "decode_seconds": decoded.decode_seconds,
+        **_values_of(decoded),
     }
     frames = pa.nulls(1, pa.large_binary()) if video is None else _one_binary(video.frames_THWC)
     index = schema.get_field_index("frames")
@@ -314,14 +306,14 @@ def decoded_item_from_table(table: pa.Table, index: int) -> DecodedItem:
     """The decoded item in one row of a table of `decoded_items_schema`; frames are not copied."""
     row = {name: table[name][index].as_py() for name in table.column_names if name != "frames"}
     video = None
-    if (video := row.pop("video")) is not None:
+    if (values := row.pop("video")) is not None:
         frames = _bytes_at(table["frames"], index)
         video = DecodedVideo(
-            frames_THWC=frames.reshape(video.pop("shape")),
-            frame_indices=np.asarray(video.pop("frame_indices"), dtype=np.int64),
-            pts_seconds=np.asarray(video.pop("pts_seconds"), dtype=np.float64),
-            facts=VideoFacts(**video.pop("facts")),
-            **video,
+            frames_THWC=frames.reshape(values.pop("shape")),
+            frame_indices=np.asarray(values.pop("frame_indices"), dtype=np.int64),
+            pts_seconds=np.asarray(values.pop("pts_seconds"), dtype=np.float64),
+            facts=VideoFacts(**values.pop("facts")),
+            **values,
         )
     failure = RequestFailure(**row["failure"]) if row["failure"] is not None else None
     item = work_item_from_row(row.pop("item"))
@@ -384,41 +376,25 @@ def outcome_row(outcome: Outcome, run: RunIdentity) -> dict[str, Any]:
     request, decoded, result = outcome.request, outcome.decoded, outcome.result
     item = decoded.item
     row: dict[str, Any] = {
-        "request_id": request.request_id,
-        "video_id": item.video_id,
-        "video_uri": item.video_uri,
-        "start_seconds": item.start_seconds,
-        "end_seconds": item.end_seconds,
-        "prompt_id": request.prompt_id,
-        "prompt": request.prompt,
+        **_values_of(run),
+        **_values_of(item),
+        **_values_of(request),
+        **_values_of(decoded),
+        **_values_of(decoded.source, "video_"),
         "options": list(request.options) or None,
-        "reference_answer": request.reference_answer,
         "reference_answers": as_references(request.reference_answer),
         "clip_id": clip_id(item.video_id, item.start_seconds, item.end_seconds),
         "attempts": item.attempt,
-        "bytes_fetched": decoded.bytes_fetched,
-        "fetch_seconds": decoded.fetch_seconds,
-        "decode_seconds": decoded.decode_seconds,
-        "run_id": run.run_id,
-        "task": run.task,
         "fingerprint": run.prompt_fingerprints.get(request.prompt_id, run.fingerprint),
-        "model_id": run.model_id,
-        "model_revision": run.model_revision,
         "video_resolved_uri": redact(item.fetch_uri),
-        **{f"video_{name}": value for name, value in asdict(decoded.source).items()},
         **request.passthrough,
+        **_values_of(result),
     }
     if isinstance(result, RequestFailure):
-        return row | asdict(result) | {"stage": result.stage, "transient": result.transient}
-    row |= {f.name: getattr(result, f.name) for f in fields(result)}
+        return row | {"stage": result.stage, "transient": result.transient}
     row["num_generated_tokens"] = len(result.token_ids)
     if (video := decoded.video) is not None:
-        row |= {
-            "frame_indices": video.frame_indices.tolist(),
-            "frame_pts_seconds": video.pts_seconds.tolist(),
-            "reader": video.reader,
-            "reader_reason": video.reader_reason,
-            "num_substituted_frames": video.num_substituted_frames,
-        }
-        row |= {f"video_{name}": value for name, value in asdict(video.facts).items()}
+        row |= _values_of(video) | _values_of(video.facts, "video_")
+        row["frame_indices"] = video.frame_indices.tolist()
+        row["frame_pts_seconds"] = video.pts_seconds.tolist()
     return row

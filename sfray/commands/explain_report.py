@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,12 @@ _CAPTION_PIXELS = 14
 
 def explanation_as_dict(explanation: Explanation) -> dict[str, Any]:
     """The whole of an explanation in JSON's types."""
-    return asdict(explanation) | {
-        "spec": explanation.spec and explanation.spec.model_dump(mode="json")
+    values = {
+        one.name: getattr(explanation, one.name)
+        for one in fields(explanation)
+        if one.name != "checkpoint"
     }
+    return values | {"spec": explanation.spec and explanation.spec.model_dump(mode="json")}
 
 
 def print_explanation(explanation: Explanation, console: Console) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,6 @@ class Llava:
         self._num_leading_tokens = 1 if strategy == "default" else 0
         settings = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
         self._pixels_3L = torch.from_numpy(_pixel_levels(settings)).to(self.device)
-        if self.model.dtype == torch.float32:
-            # Convolutions on a GPU would round their inputs to 10 bits.
-            torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -138,7 +136,8 @@ class Llava:
         """(T, N, W): the patches of the layer that the checkpoint names, projected."""
         inner = self.model.model
         pixels_T3HW = self.pixels(frames_THWC).to(self.model.dtype)
-        states = inner.vision_tower(pixels_T3HW).last_hidden_state
+        with _whole_float32():
+            states = inner.vision_tower(pixels_T3HW).last_hidden_state
         return inner.multi_modal_projector(states[:, self._num_leading_tokens :])
 
     def _drop_unread_layers(self) -> None:
@@ -152,6 +151,17 @@ class Llava:
         encoder.layers = encoder.layers[:num_read]
         # The norm behind the last layer: of the features that are read it is no part.
         self.model.model.vision_tower.post_layernorm = torch.nn.Identity()
+
+
+@contextmanager
+def _whole_float32() -> Iterator[None]:
+    """Convolutions of float32 on a GPU would round their inputs to 10 bits."""
+    settings: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before, settings.fp32_precision = settings.fp32_precision, "ieee"
+    try:
+        yield
+    finally:
+        settings.fp32_precision = before
 
 
 def _pixel_levels(settings: Mapping[str, Any]) -> np.ndarray:

@@ -82,7 +82,7 @@ def _smallest_gpu() -> int | None:
         ray.cancel(task)
     if busy:
         logger.warning("%d kinds of GPUs are busy: their memory isn't known", len(busy))
-    return min((told for told in ray.get(answered) if told is not None), default=None)
+    return min((size for size in ray.get(answered) if size is not None), default=None)
 
 
 @ray.remote(num_cpus=0, num_gpus=_ASKING_GPUS, max_calls=1)

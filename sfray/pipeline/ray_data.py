@@ -77,13 +77,13 @@ class StageStream:
         here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
         self._board = FaultBoard.options(label_selector=here).remote()  # type: ignore[attr-defined]
         self._lost = LostBlocks()
-        self._lost.listen()
         context = self._context()
         # Options of a DataContext are read when a dataset is created.
         with DataContext.current(context), warnings.catch_warnings():
             # Until 2.64 this is the way to say how often an actor restarts; the version is pinned.
             warnings.simplefilter("ignore", RayDeprecationWarning)
             self._dataset = chain(blocks, self._board)
+        self._lost.listen()
         self._thread = threading.Thread(target=self._read, args=(context,), daemon=True)
         self._thread.start()
 
@@ -111,6 +111,12 @@ class StageStream:
 
     def close(self) -> None:
         """Ends the stream; what is in flight is given up."""
+        try:
+            self._end()
+        finally:
+            self._lost.leave()
+
+    def _end(self) -> None:
         self._stopped.set()
         while True:
             # Again and again: what has not begun yet doesn't hear of its end.
@@ -124,7 +130,6 @@ class StageStream:
         # task that failed, would hold its share of the cluster, and a later round wait for it.
         for actor in list(self._actors):
             ray.kill(actor)
-        self._lost.leave()
 
     def execution_begins(self, execution: Execution) -> None:
         """See `Watcher`."""

@@ -34,7 +34,7 @@ from sfray.telemetry.stage_load import StageState
 
 _DEAD = ActorTableData.ActorState.DEAD
 _WATCHER_KEY = "sfray_watcher"
-_LOST_BLOCKS_TOLD = 5
+_LOST_BLOCKS_LOGGED = 5
 logger = logging.getLogger("sfray")
 
 
@@ -234,7 +234,7 @@ class LostBlocks(logging.Handler):
         if "Ignoring this exception" in record.getMessage():
             self.num_lost += 1
             logger.debug("a block was lost", exc_info=record.exc_info)
-            if self.num_lost <= _LOST_BLOCKS_TOLD and record.exc_info:
+            if self.num_lost <= _LOST_BLOCKS_LOGGED and record.exc_info:
                 logger.warning(
                     "a block of work was lost and goes round again: %s",
                     last_line(record.exc_info[1]),

@@ -25,6 +25,7 @@ from sfray.planning.planned_requests import PlannedRequests, plan_requests, row_
 from sfray.planning.prompt_length import check_context, too_long
 from sfray.prompts.templates import Template, load_template
 from sfray.records import RunIdentity
+from sfray.storage.uris import absolute
 
 # Part of every fingerprint, and the same for ever: with another number all that was ever answered
 # would be asked again. Where behaviour is mended, the mended one is a key of its own, left out of
@@ -76,6 +77,7 @@ def make_plan(spec: JobSpec, limit: int | None = None, *, pin: bool = False) -> 
     Raises:
         SpecError, ManifestError, StorageError, CheckpointError: one sentence each.
     """
+    refuse_what_is_not_there(spec)
     checkpoint = find_checkpoint(spec.model, spec.storage)
     if pin:
         checkpoint = checkpoint.pinned()
@@ -111,7 +113,6 @@ def resolve(spec: JobSpec, checkpoint: Checkpoint) -> tuple[JobSpec, Template]:
         SpecError, CheckpointError: one sentence each; the latter also where frames and answer
             leave no room for a prompt.
     """
-    _refuse_what_is_not_there(spec)
     profile = checkpoint.profile
     check_context(profile, _num_visual_tokens(spec, profile) + spec.generation.max_new_tokens)
     template = load_template(spec.template, profile.chat_format, spec.task)
@@ -123,7 +124,8 @@ def _num_visual_tokens(spec: JobSpec, profile: ModelProfile) -> int:
     return pooling.num_visual_tokens(num_frames, profile.patch_grid)
 
 
-def _refuse_what_is_not_there(spec: JobSpec) -> None:
+def refuse_what_is_not_there(spec: JobSpec) -> None:
+    """Checks what the job file alone tells, before a model is looked for; raises `SpecError`."""
     share = spec.resources.num_gpus_per_replica
     if share != "auto" and share > 1 and spec.model.engine != "vllm":
         raise SpecError(
@@ -173,11 +175,14 @@ def prompt_tokenizer(plan: JobPlan) -> PromptTokenizer | None:
 
 
 def resolved_spec(spec: JobSpec, checkpoint: Checkpoint) -> JobSpec:
-    """The spec with the checkpoint's revision, and its frame count and pooling in place of None."""
+    """The spec with the checkpoint's revision, its frame count and pooling in place of None, and
+    with the absolute path of the videos' root: workers may run in another folder."""
     num_frames, pooling = resolve_sampling_and_pooling(spec, checkpoint.profile)
+    root = spec.videos.root and absolute(spec.videos.root)
     return spec.model_copy(
         update={
             "model": checkpoint.model,
+            "videos": spec.videos.model_copy(update={"root": root}),
             "sampling": spec.sampling.model_copy(update={"num_frames": num_frames}),
             "pooling": spec.pooling.model_copy(
                 update={

@@ -9,9 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sfray.planning.planned_requests import CLIP_KEY
-from sfray.records import work_items_schema
-
-_REQUEST_FIELDS = ("request_id", "prompt_id", "prompt", "options", "reference_answer")
+from sfray.records import REQUEST_COLUMNS, work_items_schema
 
 
 def work_item_blocks(
@@ -83,13 +81,15 @@ def _block(
     rows: pa.Table, schema: pa.Schema, passthrough: pa.Schema, bounds: np.ndarray, attempt: int
 ) -> pa.Table:
     request_type = schema.field("requests").type.value_type
-    members = [rows[name].combine_chunks() for name in _REQUEST_FIELDS]
+    members = [rows[name].combine_chunks() for name in REQUEST_COLUMNS]
     if len(passthrough):
         extra = [rows[name].combine_chunks() for name in passthrough.names]
         members.append(pa.StructArray.from_arrays(extra, fields=list(passthrough)))
     requests = pa.StructArray.from_arrays(members, fields=list(request_type))
     first = pa.array(bounds[:-1])
-    columns = [rows[name].take(first) for name in schema.names[:5]]
+    columns = [
+        rows[name].take(first) for name in schema.names[: schema.get_field_index("requests")]
+    ]
     nested = pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), requests)
     attempts = pa.repeat(pa.scalar(attempt, pa.int32()), len(first))
     return pa.table([*columns, nested, attempts], schema=schema)

@@ -35,8 +35,9 @@ class FetchTerms:
     first_bytes: int = 2**20
     read_seconds: float = 30.0
     # A hiccup is over by then. Whatever takes longer costs this video an answer that a later round
-    # or run gets; its worker goes on with another video, which may be elsewhere.
-    patience: Patience = Patience(seconds=30.0, max_wait_seconds=8.0)
+    # or run gets; its worker goes on with another video, which may be elsewhere. A dead link holds
+    # a worker for so long, too.
+    patience: Patience = Patience(seconds=5.0, max_wait_seconds=2.0)
 
 
 class RemoteFile(Protocol):

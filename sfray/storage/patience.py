@@ -1,10 +1,11 @@
-"""The one retry policy: transient errors are tried again, with backoff and jitter, for a time."""
+"""The one retry policy of outputs, videos and checkpoints: backoff and jitter, for a time."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from tenacity import (
@@ -21,7 +22,7 @@ from sfray.storage.faults import explain
 logger = logging.getLogger(__name__)
 
 # A single hiccup is not worth a line.
-_TOLD_ATTEMPTS = (3, 6, 12, 24)
+_LOGGED_ATTEMPTS = (3, 6, 12, 24)
 
 T = TypeVar("T")
 
@@ -48,12 +49,17 @@ class ShortReadError(OSError):
 
 
 def patiently(
-    request: Callable[[], T], is_transient: Callable[[BaseException], bool], patience: Patience
+    request: Callable[[], T],
+    is_transient: Callable[[BaseException], bool],
+    patience: Patience,
+    whose: str | None = None,
 ) -> T:
     """The request's result; transient errors are tried again until patience ends.
 
     Args:
         is_transient: whether the same request may succeed later. Answers that broke off always may.
+        whose: whom the log names as faltering, such as `S3`. With None it is silent: what becomes
+            of one video stands in its row.
     """
     retrying = Retrying(
         retry=retry_if_exception(
@@ -61,15 +67,14 @@ def patiently(
         ),
         wait=wait_random_exponential(multiplier=0.2, max=patience.max_wait_seconds),
         stop=stop_after_delay(patience.seconds) & stop_after_attempt(2),
-        before_sleep=_log_retry,
+        before_sleep=None if whose is None else partial(_log_retry, whose),
         reraise=True,
     )
     return retrying(request)
 
 
-def _log_retry(state: RetryCallState) -> None:
+def _log_retry(whose: str, state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
-    if error and state.attempt_number in _TOLD_ATTEMPTS:
-        logger.warning(
-            "storage, attempt %d: %s; trying again", state.attempt_number, explain(error)
-        )
+    if error and state.attempt_number in _LOGGED_ATTEMPTS:
+        number = state.attempt_number
+        logger.warning("%s, attempt %d: %s; trying again", whose, number, explain(error))

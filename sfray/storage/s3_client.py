@@ -1,4 +1,7 @@
-"""The one S3 client, and which answers of a server are worth another try."""
+"""The one S3 client of outputs, videos and checkpoints, and which answers are transient.
+
+Manifests and listings of videos are read through fsspec, with its libraries' own clients.
+"""
 
 from __future__ import annotations
 

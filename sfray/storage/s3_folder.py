@@ -173,7 +173,7 @@ class S3Folder:
 
     def _ask(self, act: str, request: Callable[[], T]) -> T:
         with storage_faults(StorageError, f"the output {self.uri} can't be {act}"):
-            return patiently(request, is_transient, self._patience)
+            return patiently(request, is_transient, self._patience, "S3")
 
 
 class _RangeFile(io.RawIOBase):

@@ -80,6 +80,11 @@ def open_filesystem(uri: str, storage: StorageSpec) -> tuple[AbstractFileSystem,
     )
 
 
+def absolute(uri: str) -> str:
+    """A remote URI as it is; of a local one its absolute path."""
+    return uri if is_remote(uri) else str(local_path(uri).absolute())
+
+
 def join(root: str, relative: str) -> str:
     """`relative` under `root`, or `relative` itself where it is a URI or an absolute path."""
     if _SCHEME.match(relative) or relative.startswith("/"):

@@ -19,10 +19,10 @@ from sfray.config import JobSpec
 from sfray.errors import ManifestError, SpecError
 from sfray.manifest.files import find_files
 from sfray.model.checkpoints.find import Place, find_checkpoint, place_of
-from sfray.planning.plan import resolve
+from sfray.planning.plan import refuse_what_is_not_there, resolve
 from sfray.prompts.templates import is_built_in
 from sfray.redaction import redact
-from sfray.storage.uris import is_remote, local_path
+from sfray.storage.uris import absolute, is_remote, local_path
 
 logger = logging.getLogger("sfray")
 
@@ -87,6 +87,7 @@ def _check(spec: JobSpec, *, shared_paths: bool) -> None:
 
     What all nodes see, this machine sees too.
     """
+    refuse_what_is_not_there(spec)
     path = Path(spec.model.id)
     match place_of(spec.model.id):
         case Place.S3:
@@ -132,18 +133,14 @@ def _absolute_paths(spec: JobSpec) -> dict[str, Any]:
     # Relative videos have been those below the folder from which the job is submitted.
     changes: dict[str, Any] = {
         "manifest": spec.manifest.model_copy(
-            update={"uri": tuple(_absolute(uri) for uri in spec.manifest.uris)}
+            update={"uri": tuple(absolute(uri) for uri in spec.manifest.uris)}
         ),
-        "videos": spec.videos.model_copy(update={"root": _absolute(root or ".")}),
-        "output": spec.output.model_copy(update={"uri": _absolute(spec.output.uri)}),
+        "videos": spec.videos.model_copy(update={"root": absolute(root or ".")}),
+        "output": spec.output.model_copy(update={"uri": absolute(spec.output.uri)}),
     }
     if _is_local_model(spec):
-        changes["model"] = spec.model.model_copy(update={"id": _absolute(spec.model.id)})
+        changes["model"] = spec.model.model_copy(update={"id": absolute(spec.model.id)})
     return changes
-
-
-def _absolute(uri: str) -> str:
-    return uri if is_remote(uri) else str(local_path(uri).absolute())
 
 
 def _is_local_model(spec: JobSpec) -> bool:

@@ -61,6 +61,10 @@ def test_all_that_decided_a_row_and_the_row_again(
     assert done.exit_code == 0, done.output
     assert "replayed: the same" in done.stderr
     told = json.loads(done.stdout)
+    assert set(told) == {
+        *("row", "earlier_failures", "num_lone_attempts", "spec", "versions", "prompt_as_sent"),
+        *("decides", "changed_since"),
+    }
     assert told["row"]["frame_indices"] == answer["frame_indices"]
     assert "Describe the video." in told["prompt_as_sent"] and "<image>" in told["prompt_as_sent"]
     assert told["decides"]["generation"]["max_new_tokens"] == 16

@@ -179,7 +179,7 @@ def find_on_s3(
         return S3Checkpoint(model, storage, place, known)
     try:
         with storage_faults(CheckpointError, f"the checkpoint {uri} can't be read"):
-            listed = patiently(lambda: _listed(uri, storage), is_transient, patience)
+            listed = patiently(lambda: _listed(uri, storage), is_transient, patience, "S3")
     except CheckpointError as error:
         latest = _remembered(place, None)
         if model.revision or latest is None or not _is_unreachable(error.__cause__):

@@ -69,7 +69,7 @@ def download(
     etag: str,
     size: int,
     target: Path,
-    patience: Patience = Patience(),
+    patience: Patience = Patience(seconds=60.0),
 ) -> None:
     """Fetches the version `etag` of an object; what was fetched before a cut is not fetched again.
 
@@ -151,6 +151,6 @@ def _fetch(
                 raise ShortReadError
 
         while file.tell() < size:
-            patiently(go_on, is_transient, patience)
+            patiently(go_on, is_transient, patience, "S3")
         file.flush()
         os.fsync(file.fileno())

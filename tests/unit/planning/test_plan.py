@@ -45,6 +45,16 @@ def test_the_preset_fills_what_the_job_leaves_open(tmp_path: Path) -> None:
     assert (other.sampling.num_frames, other.pooling.fast_grid) == (4, "off")
 
 
+def test_workers_find_a_relative_root_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    planned = plan(tmp_path, videos={"root": "below"})
+    assert planned.spec.videos.root == f"{tmp_path}/below"
+    assert planned.requests.table["fetch_uri"].to_pylist() == [f"{tmp_path}/below/v0.mp4"]
+    assert planned.requests.table["request_id"] == plan(tmp_path).requests.table["request_id"]
+
+
 @pytest.mark.parametrize(
     "change",
     [
