@@ -13,7 +13,7 @@ AIRFLOW_VENV := .venv-airflow
 AIRFLOW_BIN := $(AIRFLOW_VENV)/bin
 AIRFLOW_INSTALLED := $(AIRFLOW_VENV)/.installed
 
-.PHONY: demo test lint check unit format schemas dashboard docs setup-vllm test-vllm test-airflow clean
+.PHONY: demo test lint check unit format schemas dashboard docs dist setup-vllm test-vllm test-airflow clean
 
 demo: $(INSTALLED)
 	$(BIN)/sfray demo --output demo-output
@@ -47,6 +47,13 @@ dashboard: $(INSTALLED)
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
+# What strangers get: built, checked, installed where nothing is, and used.
+dist: $(INSTALLED)
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python tools/try_wheel.py dist/*.whl
+
 # The fast engine has an environment of its own: other versions of what both use.
 setup-vllm: $(VLLM_INSTALLED)
 
@@ -78,4 +85,4 @@ $(AIRFLOW_INSTALLED): constraints-airflow.txt
 	touch $(AIRFLOW_INSTALLED)
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) $(AIRFLOW_VENV) build site demo-output
+	rm -rf $(VENV) $(VLLM_VENV) $(AIRFLOW_VENV) build dist site demo-output

@@ -1,7 +1,8 @@
 """sfray: captions and answers for large video corpora, with SlowFast-LLaVA on Ray.
 
 import sfray
-summary = sfray.run(sfray.JobSpec.model_validate({...}))
+sfray.plan("captions.yaml")
+summary = sfray.run("captions.yaml", set=["sampling.num_frames=10"])
 """
 
 from __future__ import annotations
@@ -9,21 +10,42 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sfray.api import load_job_spec as load_job_spec
+    from sfray.api import plan as plan
+    from sfray.api import retry as retry
+    from sfray.api import run as run
+    from sfray.api import verify as verify
     from sfray.config import JobSpec as JobSpec
-    from sfray.planning.job_file import load_job as load_job_spec
+    from sfray.config import StorageSpec as StorageSpec
     from sfray.results.costs import total_costs as total_costs
-    from sfray.runs.run import run_job as run
     from sfray.runs.summary import RunSummary as RunSummary
 
-__all__ = ["JobSpec", "RunSummary", "load_job_spec", "run", "total_costs"]
+__version__ = "0.1.0"
 
 _HOMES = {
-    "JobSpec": ("sfray.config", "JobSpec"),
-    "RunSummary": ("sfray.runs.summary", "RunSummary"),
-    "load_job_spec": ("sfray.planning.job_file", "load_job"),
-    "run": ("sfray.runs.run", "run_job"),
-    "total_costs": ("sfray.results.costs", "total_costs"),
+    "JobSpec": "sfray.config",
+    "RunSummary": "sfray.runs.summary",
+    "StorageSpec": "sfray.config",
+    "load_job_spec": "sfray.api",
+    "plan": "sfray.api",
+    "retry": "sfray.api",
+    "run": "sfray.api",
+    "total_costs": "sfray.results.costs",
+    "verify": "sfray.api",
 }
+
+__all__ = [
+    "JobSpec",
+    "RunSummary",
+    "StorageSpec",
+    "__version__",
+    "load_job_spec",
+    "plan",
+    "retry",
+    "run",
+    "total_costs",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -32,5 +54,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'sfray' has no attribute {name!r}")
     from importlib import import_module
 
-    module, attribute = _HOMES[name]
-    return getattr(import_module(module), attribute)
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sfray import __version__, api
 from sfray.cli import evaluation, jobs, outputs, starting
 from sfray.cli.options import (
     ROWS_OF_A_TABLE,
@@ -39,12 +40,32 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 app.add_typer(starting.app)
 app.add_typer(jobs.app)
 app.add_typer(outputs.app)
 app.add_typer(evaluation.app, name="eval")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sfray {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass  # what an option is for, its callback does
+
 
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The job file.")]
 Overrides = Annotated[
@@ -160,11 +181,7 @@ def plan(
 
 
 def _job(spec: Path, overrides: list[str] | None, partition: str | None) -> JobSpec:
-    # Quoted, so that nothing that is given here means no partition.
-    split = [] if partition is None else [f"output.partition={json.dumps(partition)}"]
-    from sfray.planning.job_file import load_job
-
-    return load_job(spec, (*(overrides or ()), *split))
+    return api.job(spec, overrides or (), partition)
 
 
 @app.command()

@@ -28,7 +28,6 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-import sfray
 from sfray.errors import ClusterError, SpecError
 from sfray.process import environment, quieted
 from sfray.redaction import redact, redact_text
@@ -267,7 +266,7 @@ def runtime_env(folder: Path, *, ship: bool, pip: bool) -> dict[str, Any]:
         "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_SECONDS)},
     }
     if ship:
-        env["py_modules"] = [str(Path(sfray.__file__).parent)]
+        env["py_modules"] = [str(Path(__file__).parents[1])]
     if pip:
         needed = [Requirement(text) for text in metadata.requires("sfray") or ()]
         # The nodes tell by the other markers what is for their platform.

@@ -7,12 +7,18 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
 
+from sfray import __version__
+from sfray.cli.app import app
 from sfray.demo.videos import write_video
 from sfray.demo.world import make_scene, render
 
@@ -145,3 +151,25 @@ def test_every_command_has_a_help_worth_reading() -> None:
     for command in ("run", "plan", "demo", "probe", "show", "schema"):
         assert command in done.stdout
         assert len(sfray(command, "--help").stdout.splitlines()) > 5
+
+
+def commands_of(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
+    """A group and all that is in it, each by what is typed."""
+    yield path
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands_of(inner, *path, name)
+
+
+def test_h_is_help_everywhere() -> None:
+    paths = list(commands_of(get_command(app)))
+    assert {(), ("run",), ("logs",), ("verify",), ("eval",), ("eval", "report")} <= set(paths)
+    for path in paths:
+        short, long = (CliRunner().invoke(app, [*path, name]) for name in ("-h", "--help"))
+        assert short.exit_code == 0, path
+        assert short.output == long.output
+        assert "-h, --help" in short.output
+
+
+def test_the_version_is_told() -> None:
+    done = CliRunner().invoke(app, ["--version"])
+    assert (done.exit_code, done.output) == (0, f"sfray {__version__}\n")
