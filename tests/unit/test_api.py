@@ -150,4 +150,4 @@ def test_retry(unanswerable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
     monkeypatch.setattr(retrying, "retry_output", lambda *arguments: asked.extend(arguments))
     sfray.retry(out, code=["not_found"], address="ray://head")
-    assert asked == [str(out), sfray.StorageSpec(), ("not_found",), False, "ray://head"]
+    assert asked == [str(out), sfray.StorageSpec(), ("not_found",), False, "ray://head", None]

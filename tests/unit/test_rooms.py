@@ -52,6 +52,35 @@ def test_no_room_is_reached_from_itself(arrows: set[tuple[str, str]]) -> None:
     assert not imports, f"these import one another in a circle: {sorted(imports)}"
 
 
+def test_no_module_is_reached_from_itself() -> None:
+    graph = grimp.build_graph("sfray", cache_dir=None)
+    imports = {m: set(graph.find_modules_directly_imported_by(m)) for m in graph.modules}
+    del imports["sfray"]  # its names are those of rooms
+    while leaves := [m for m in imports if not imports[m] & imports.keys()]:
+        for leaf in leaves:
+            del imports[leaf]
+    assert not imports, f"these import one another in a circle: {sorted(imports)}"
+
+
+def test_rays_speakers_and_those_who_know_an_engine_are_named() -> None:
+    """Whatever room comes next speaks no Ray and knows no engine."""
+    graph = grimp.build_graph("sfray", include_external_packages=True, cache_dir=None)
+
+    def top_rooms(modules: set[str]) -> set[str]:
+        return {module.split(".")[1] for module in modules}
+
+    assert top_rooms(graph.find_modules_that_directly_import("ray")) == {"pipeline", "submission"}
+    engines = {module for module in graph.modules if module.startswith("sfray.model.engines")}
+    knowing = {m for e in engines for m in graph.find_modules_that_directly_import(e)} - engines
+    assert top_rooms(knowing) == {"stages"}
+
+
+def test_every_folder_of_modules_is_a_room() -> None:
+    """One without `__init__.py` would be seen by no contract."""
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    assert not [folder for folder in folders if not (folder / "__init__.py").exists()]
+
+
 def test_no_room_is_too_large() -> None:
     lines: Counter[str] = Counter()
     for path in PACKAGE.rglob("*.py"):
@@ -64,7 +93,7 @@ def test_no_room_is_too_large() -> None:
 
 def test_tests_mirror_the_rooms() -> None:
     """A folder of unit tests is a room, or a part of the project beside the package."""
-    beside = {"cluster", "tools"}
+    beside = {"cluster", "docs", "tools"}
     tests = Path(__file__).parent
     folders = {path.parent.relative_to(tests).as_posix() for path in tests.rglob("test_*.py")}
     rooms = {path.parent.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("__init__.py")}

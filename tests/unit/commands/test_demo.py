@@ -15,7 +15,14 @@ from sfray.commands import demo
 def test_it_ends_with_the_next_command_and_the_real_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = {"video_id": "v", "prompt": "What?", "code": None, "choice": None, "text": "a"}
+    row = {
+        "task": "qa",
+        "video_id": "v",
+        "prompt": "What?",
+        "code": None,
+        "choice": None,
+        "text": "a",
+    }
     monkeypatch.setattr(demo, "connected", lambda address: nullcontext())
     monkeypatch.setattr(demo, "_answer", lambda *_: [row | {"reference_answer": "a"}])
     monkeypatch.setattr(demo, "program_name", lambda: ".venv/bin/sfray")
