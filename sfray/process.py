@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _DESCRIPTORS = Path("/proc/self/fd")
 
@@ -53,3 +54,15 @@ def path_of_descriptor(descriptor: int) -> Path | None:
     """A link to what a descriptor is open on, which Linux has; None on other systems."""
     path = _DESCRIPTORS / str(descriptor)
     return path if path.is_symlink() else None
+
+
+def as_options(values: dict[str, Any]) -> list[str]:
+    """Command line options that give these values, those of None left out."""
+    options = []
+    for name, value in values.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            options.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value is not None:
+            options += [f"--{flag}", str(value)]
+    return options

@@ -76,15 +76,3 @@ def reaches_storage(command: Callable[..., None]) -> Callable[..., None]:
 def print_json(document: Any) -> None:
     """Writes one JSON document to standard output."""
     typer.echo(json.dumps(document, indent=2, default=str))
-
-
-def given_options(storage: StorageSpec) -> list[str]:
-    """The storage options that give what is set, for a command to type next."""
-    options = []
-    for name, value in storage.model_dump(exclude_unset=True).items():
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            options.append(f"--{flag}" if value else f"--no-{flag}")
-        elif value is not None:
-            options += [f"--{flag}", value]
-    return options

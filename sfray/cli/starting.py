@@ -11,8 +11,9 @@ from typing import Annotated, get_args
 import typer
 from rich.prompt import Prompt
 
-from sfray.cli.options import given_options, reaches_storage
+from sfray.cli.options import reaches_storage
 from sfray.config import StorageSpec, Task
+from sfray.process import as_options
 from sfray.telemetry.terminal import terminal
 
 app = typer.Typer()
@@ -65,7 +66,9 @@ def manifest(
             show=show,
         )
     typer.echo(f"{output}: {found.num_videos} videos, {found.num_bytes} bytes")
-    options = shlex.join(["--manifest", output, *given_options(storage)])
+    options = shlex.join(
+        ["--manifest", output, *as_options(storage.model_dump(exclude_unset=True))]
+    )
     typer.echo(f"next: sfray init job.yaml --task caption {options}")
 
 

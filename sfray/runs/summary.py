@@ -14,7 +14,7 @@ from rich.table import Table
 from sfray.config import JobSpec
 from sfray.planning.to_do import ToDo
 from sfray.planning.work_items import anti_join
-from sfray.process import program_name
+from sfray.process import as_options, program_name
 from sfray.redaction import redact
 from sfray.results.log import ResultsLog
 from sfray.runs.outcome_sink import OutcomeSink
@@ -186,9 +186,8 @@ def summarize(
 
 def _next_commands(spec: JobSpec, num_failed: int) -> tuple[str, ...]:
     """What to type to look at the output and, where something failed, to go on."""
-    words = [shlex.quote(redact(spec.output.log_uri))]
-    if (endpoint := spec.storage.endpoint_url) is not None:
-        words += ["--endpoint-url", shlex.quote(redact(endpoint))]
-    output, program = " ".join(words), program_name()
+    storage = as_options(spec.storage.model_dump(exclude_defaults=True))
+    output = shlex.join(redact(word) for word in (spec.output.log_uri, *storage))
+    program = program_name()
     failed = (f"{program} show {output} --failures", f"{program} retry {output}")
     return (f"{program} show {output}", *(failed if num_failed else ()))

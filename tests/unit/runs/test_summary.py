@@ -61,3 +61,6 @@ def test_it_ends_with_what_to_type_next(tmp_path: Path, monkeypatch: pytest.Monk
     spec = job(tmp_path, storage={"endpoint_url": "http://u:secret@here:9000"})
     (command,) = _next_commands(spec, num_failed=0)
     assert command.endswith("out --endpoint-url http://here:9000")
+    spec = job(tmp_path, storage={"profile": "p 1", "region": "r", "anonymous": True})
+    (command,) = _next_commands(spec, num_failed=0)
+    assert command.endswith("out --profile 'p 1' --region r --anonymous")
