@@ -31,7 +31,7 @@ from sfray.storage.folders import open_folder
 from sfray.storage.objects import Folder
 
 # What a part holds at most, and what of it is in memory at once.
-_PART_ROWS = 100_000
+PART_ROWS = 100_000
 _PART_BYTES = 64 * 2**20
 
 
@@ -48,7 +48,7 @@ class CompactReport:
 
 
 def compact(
-    uri: str, to: str, storage: StorageSpec, *, part_rows: int = _PART_ROWS
+    uri: str, to: str, storage: StorageSpec, *, part_rows: int = PART_ROWS
 ) -> CompactReport:
     """Copies the current state of an output to another place, where runs can go on.
 

@@ -82,7 +82,7 @@ def test_it_decodes_with_what_the_system_has_and_says_so_once(
 
 @pytest.mark.usefixtures("elsewhere")
 def test_its_deadline_holds() -> None:
-    with sandbox_with(timeout_seconds=2) as sandbox:
+    with sandbox_with(timeout_seconds=6) as sandbox:
         sandbox.probe(Source(VIDEO))
         hanging = pid_of(sandbox)
         os.kill(hanging, signal.SIGSTOP)

@@ -190,7 +190,8 @@ def test_a_child_that_died_between_two_files_costs_nothing(sandbox: Sandbox) -> 
 
 
 def test_a_child_that_hangs_is_killed() -> None:
-    with sandbox_with(timeout_seconds=1) as sandbox:
+    # Time enough for the child after it to start on a machine that does much else.
+    with sandbox_with(timeout_seconds=6) as sandbox:
         sandbox.probe(Source(VIDEO))
         hanging = pid_of(sandbox)
         os.kill(hanging, signal.SIGSTOP)
@@ -202,9 +203,9 @@ def test_a_child_that_hangs_is_killed() -> None:
 
 
 def test_waiting_for_storage_is_no_decoding_time() -> None:
-    with sandbox_with(timeout_seconds=1) as sandbox:
+    with sandbox_with(timeout_seconds=3) as sandbox:
         sandbox.probe(Source(VIDEO))
-        slow = Source(VIDEO, by_range=True, on_read=lambda: time.sleep(0.5))
+        slow = Source(VIDEO, by_range=True, on_read=lambda: time.sleep(3.5))
         assert sandbox.probe(slow)["num_frames"] == 7
 
 
