@@ -32,7 +32,7 @@ from sfray.config import parse_job_spec
 from sfray.pipeline.actors import Stages
 from sfray.records import DecodedItem, Outcome
 from sfray.runs.run import run_job
-from sfray.stages.decode_video import DecodeVideo
+from sfray.stages.decode_video import DecodeConfig, DecodeVideo
 from sfray.telemetry.stage_load import DECODE_STAGE
 
 NUM_VIDEOS, NUM_CORES, ROUNDS = 80, 2, 5
@@ -142,15 +142,8 @@ def _job(folder: Path) -> None:
             "output": {"uri": str(folder / "output")},
         }
     )
-    decode = partial(
-        DecodeVideo,
-        videos=spec.videos,
-        storage=spec.storage,
-        decode=spec.decode,
-        seek="exact",
-        num_frames=NUM_FRAMES,
-        image_size=IMAGE_SIZE,
-    )
+    config = DecodeConfig(decode=spec.decode, num_frames=NUM_FRAMES, image_size=IMAGE_SIZE)
+    decode = partial(DecodeVideo, config)
     stages = Stages(make_decode=decode, make_answer=partial(NotingAnswer, folder / "times-job"))
     summary = run_job(spec, address="local", stages=stages)
     if summary.exit_code:
