@@ -2,7 +2,8 @@
 
     python tools/try_wheel.py dist/sfray-*.whl
 
-It goes as a stranger's first minutes do: install, version, help, the demonstration, a plan.
+It goes as a stranger's first minutes do: install, version, help, the demonstration, a plan. Then
+the tutorial of the first day is followed with it, by the test that reads the tutorial.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import time
 import venv
 from pathlib import Path
 
-CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
+ROOT = Path(__file__).parents[1]
+CONSTRAINTS = ROOT / "constraints.txt"
+FIRST_DAY = ROOT / "tests" / "integration" / "test_first_day.py"
 # Of the manifest that the demonstration leaves behind.
 JOB = """\
 manifest: {uri: demo-output/videos/qa.parquet}
@@ -43,12 +46,15 @@ def main() -> None:
         call(folder, sfray, "demo", "--num-videos", "1")
         (folder / "job.yaml").write_text(JOB)
         call(folder, sfray, "plan", "job.yaml")
+        first_day = (sys.executable, "-m", "pytest", "-q", FIRST_DAY)
+        call(ROOT, *first_day, SFRAY_TEST_BIN=str(python.parent))
 
 
-def call(folder: Path, *command: str | Path) -> None:
+def call(folder: Path, *command: str | Path, **variables: str) -> None:
     """Runs a command in a folder, in an environment that knows nothing of the repository."""
     began = time.monotonic()
     known = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    known |= variables
     done = subprocess.run(list(map(str, command)), cwd=folder, env=known, check=False)  # noqa: S603 - our own commands
     words = " ".join(Path(word).name for word in map(str, command))
     print(f"{time.monotonic() - began:.0f} s: {words}", flush=True)
