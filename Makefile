@@ -45,7 +45,7 @@ dashboard: $(INSTALLED)
 # A dead link, a dead anchor or a page that no menu names is an error. The variable hides what the theme says
 # of its successor.
 docs: $(INSTALLED)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # What strangers get: built, checked, installed where nothing is, and used.
 dist: $(INSTALLED)

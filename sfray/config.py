@@ -26,6 +26,7 @@ from pydantic_core import ErrorDetails
 
 from sfray.errors import SpecError, did_you_mean
 from sfray.partition import Partition
+from sfray.redaction import redact_text
 
 Task = Literal["caption", "qa", "multiple_choice"]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -444,7 +445,7 @@ def parse_job_spec(
         return JobSpec.model_validate(values)
     except ValidationError as error:
         places = _Places(text, [override.partition("=")[0] for override in overrides])
-        raise SpecError(_one_sentence(error, values, places)) from error
+        raise SpecError(redact_text(_one_sentence(error, values, places))) from error
 
 
 class _StorageAlone(Section):
@@ -466,7 +467,8 @@ def load_storage_spec(path: str | Path) -> StorageSpec:
     try:
         return _StorageAlone.model_validate(values).storage
     except ValidationError as error:
-        raise SpecError(_one_sentence(error, values, _Places(text, []))) from error
+        sentence = _one_sentence(error, values, _Places(text, []))
+        raise SpecError(redact_text(sentence)) from error
 
 
 def _read_text(path: str | Path) -> str:
@@ -503,10 +505,19 @@ def _parse_yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
     except yaml.MarkedYAMLError as error:
-        told = f"{where} is not valid YAML: {' '.join(str(error).split())}"
-        raise SpecError(told + _yaml_advice(error)) from error
-    except yaml.YAMLError as error:
-        raise SpecError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+        sentence = f"{where} is not valid YAML{_marked_problem(error)}{_yaml_advice(error)}"
+        raise SpecError(redact_text(sentence)) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        problem = " ".join(redact_text(str(error)).split())
+        raise SpecError(f"{redact_text(where)} is not valid YAML: {problem}") from error
+
+
+def _marked_problem(error: yaml.MarkedYAMLError) -> str:
+    """Where and what, without the text around it, which may hold secrets."""
+    marks = (error.context_mark, error.problem_mark)
+    lines = list(dict.fromkeys(str(mark.line + 1) for mark in marks if mark))
+    where = f", line {' to '.join(lines)}" if lines else ""
+    return f"{where}: {' '.join(filter(None, (error.context, error.problem)))}"
 
 
 _BLOCK_STYLE = (

@@ -28,6 +28,7 @@ from sfray.cli.options import (
 )
 from sfray.config import JobSpec, StorageSpec, VideosSpec
 from sfray.errors import RequestError, RunError
+from sfray.redaction import redact_text
 from sfray.telemetry.logs import LogFormat, configure_logs, log_format
 from sfray.telemetry.terminal import terminal
 
@@ -321,7 +322,8 @@ def main() -> None:
         if log_format() == LogFormat.JSON:
             logger.error("%s", error, extra={"exit_code": error.exit_code})
         else:
-            typer.echo(f"error: {error}", err=True)
+            # Whatever a message quotes: a job file's text may hold a signed address anywhere.
+            typer.echo(f"error: {redact_text(str(error))}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

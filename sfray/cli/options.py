@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,5 +75,15 @@ def reaches_storage(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def print_json(document: Any) -> None:
-    """Writes one JSON document to standard output."""
-    typer.echo(json.dumps(document, indent=2, default=str))
+    """Writes one JSON document to standard output; numbers that JSON doesn't have are null."""
+    typer.echo(json.dumps(_finite(document), indent=2, default=str, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return value

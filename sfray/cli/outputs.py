@@ -18,7 +18,7 @@ from sfray.cli.options import (
     print_json,
     reaches_storage,
 )
-from sfray.config import StorageSpec, load_job_spec
+from sfray.config import StorageSpec
 from sfray.telemetry.terminal import terminal
 
 app = typer.Typer()
@@ -96,8 +96,9 @@ def retry(
 ) -> None:
     """Retry failed requests, permanent failures too, with the job file of the last run."""
     from sfray.commands.retry import retry_output
+    from sfray.planning.job_file import load_job
 
-    job = None if spec is None else load_job_spec(spec)
+    job = None if spec is None else load_job(spec)
     summary = retry_output(output, storage, tuple(code or ()), transient, address, job)
     if as_json:
         print_json(summary.as_dict())

@@ -13,7 +13,8 @@ from rich.prompt import Prompt
 
 from sfray.cli.options import reaches_storage
 from sfray.config import StorageSpec, Task
-from sfray.process import as_options
+from sfray.process import as_options, program_name
+from sfray.redaction import redact
 from sfray.telemetry.terminal import terminal
 
 app = typer.Typer()
@@ -66,10 +67,9 @@ def manifest(
             show=show,
         )
     typer.echo(f"{output}: {found.num_videos} videos, {found.num_bytes} bytes")
-    options = shlex.join(
-        ["--manifest", output, *as_options(storage.model_dump(exclude_unset=True))]
-    )
-    typer.echo(f"next: sfray init job.yaml --task caption {options}")
+    options = ["--manifest", output, *as_options(storage.model_dump(exclude_unset=True))]
+    command = shlex.join(["init", "job.yaml", "--task", "caption", *map(redact, options)])
+    typer.echo(f"next: {program_name()} {command}")
 
 
 @app.command()

@@ -31,7 +31,7 @@ from sfray.results.read import ANSWERS, ATTEMPTS, ATTEMPTS_SCHEMA, FAILURES, rea
 from sfray.results.run_files import read_run_file
 from sfray.results.schema import columns_of
 from sfray.storage.folders import open_folder
-from sfray.storage.uris import join
+from sfray.storage.uris import from_here, join
 
 _ID = pa.schema([("request_id", pa.string())])
 # What a replay must give again; times and the run's id differ by nature.
@@ -162,7 +162,7 @@ def _work_item(explanation: Explanation) -> WorkItem:
     return WorkItem(
         video_id=row["video_id"],
         video_uri=row["video_uri"],
-        fetch_uri=row["video_uri"] if root is None else join(root, row["video_uri"]),
+        fetch_uri=from_here(row["video_uri"] if root is None else join(root, row["video_uri"])),
         start_seconds=row.get("start_seconds"),
         end_seconds=row.get("end_seconds"),
         requests=(request,),

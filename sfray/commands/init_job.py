@@ -13,7 +13,9 @@ import yaml
 from pydantic import BaseModel
 
 from sfray.config import JobSpec, PromptSpec, StorageSpec, parse_job_spec
+from sfray.demo.questions import CAPTION_PROMPT
 from sfray.errors import SpecError, StorageError
+from sfray.model.presets import DEMO
 from sfray.storage.faults import storage_faults
 
 # Not `demo`: it answers on any machine, but real videos with coloured shapes, and no row fails.
@@ -29,7 +31,7 @@ _NOTES = {
     "name": "What tables, logs and metrics call the job.",
     "template": "How a prompt is put to the model: built-in, or a text file that is all of it.",
 }
-_CAPTION_PROMPT = PromptSpec(prompt_id="caption", text="Describe this video in detail.")
+_CAPTION_PROMPT = "Describe this video in detail."
 
 
 def write_job_file(
@@ -58,8 +60,10 @@ def write_job_file(
 
 
 def check_new(path: Path) -> None:
-    """Raises `SpecError` if the file is there."""
-    if path.exists():
+    """Raises `SpecError` if the file is there, `StorageError` if none can be."""
+    with storage_faults(StorageError, f"the job file {path} can't be written"):
+        is_there = path.exists()
+    if is_there:
         raise _is_there(path)
 
 
@@ -80,7 +84,8 @@ def job_file(task: str, manifest: str, model: str, output: str, storage: Storage
         "output": {"uri": output},
     }
     if task == "caption":
-        given["prompts"] = [_CAPTION_PROMPT.model_dump()]
+        text = CAPTION_PROMPT if model == DEMO else _CAPTION_PROMPT  # all that the demo model knows
+        given["prompts"] = [{"prompt_id": "caption", "text": text}]
     if reached := storage.model_dump(exclude_unset=True):
         given["storage"] = reached
     values = parse_job_spec(given).model_dump(mode="json")

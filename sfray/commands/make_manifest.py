@@ -116,6 +116,8 @@ def _place_of(output: str, storage: StorageSpec, force: bool) -> tuple[AbstractF
         )
     filesystem, path = open_filesystem(output, storage)
     with storage_faults(StorageError, f"the manifest {redact(output)} can't be written"):
+        if filesystem.isdir(path):
+            raise SpecError(f"{redact(output)} is a folder: name a file")
         if not force and filesystem.exists(path):
             raise SpecError(f"{redact(output)} is there already: --force writes over it")
     return filesystem, path

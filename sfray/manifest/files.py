@@ -95,7 +95,7 @@ def _find(uri: str, storage: StorageSpec, scratch: Path) -> list[ManifestFile]:
         if not found:
             raise ManifestError(f"no file matches the manifest {name}")
     else:
-        where = f": {path}" if scheme_of(uri) == "file" else ""
+        where = f": {path}" if scheme_of(uri) == "file" and path != name else ""
         raise ManifestError(f"the manifest {name} does not exist{where}")
     prefix = "" if scheme_of(uri) == "file" else f"{scheme_of(uri)}://"
     return [

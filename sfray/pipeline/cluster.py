@@ -7,9 +7,10 @@ import math
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 
 import ray
@@ -65,11 +66,13 @@ def connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    _connect(address)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    # Ray tells of workers that died on standard output, where a command's JSON goes.
+    with redirect_stdout(sys.stderr):
+        _connect(address)
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _connect(address: str | None) -> None:

@@ -9,13 +9,16 @@ from sfray.model.presets import ModelProfile, resolve_sampling_and_pooling
 from sfray.pipeline.actors import AnswerStage, Stages
 from sfray.stages.decode_video import DecodeConfig, DecodeVideo
 from sfray.stages.find_windows import FindWindows
+from sfray.storage.uris import from_here
 
 
 def job_stages(spec: JobSpec, profile: ModelProfile) -> Stages:
     """The stages of a job on its model."""
     num_frames, _ = resolve_sampling_and_pooling(spec, profile)
+    root = spec.videos.root and from_here(spec.videos.root)
+    videos = spec.videos.model_copy(update={"root": root})
     config = DecodeConfig(
-        videos=spec.videos,
+        videos=videos,
         storage=spec.storage,
         decode=spec.decode,
         seek=spec.sampling.seek,
@@ -26,7 +29,7 @@ def job_stages(spec: JobSpec, profile: ModelProfile) -> Stages:
     if (windows := spec.sampling.windows) is not None:
         find = partial(
             FindWindows,
-            videos=spec.videos,
+            videos=videos,
             storage=spec.storage,
             decode=spec.decode,
             windows=windows,

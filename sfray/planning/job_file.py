@@ -19,7 +19,7 @@ logger = logging.getLogger("sfray")
 
 
 def load_job(path: str | Path, overrides: tuple[str, ...] = ()) -> JobSpec:
-    """Reads a job file as `load_job_spec` does, and finds its relative paths.
+    """Reads and validates a job file, and finds its relative paths.
 
     One that is in the working directory is taken there. One that is only in the job file's folder
     is taken from there, which is told: the values of `manifest.uri`, `videos.root`, `template` and
@@ -85,9 +85,9 @@ class _Paths:
         if is_remote(value) or (path := local_path(value)).is_absolute():
             return value
         places = [path, self.folder / path]
-        if is_there(path):
+        if _can_be_seen(is_there, path):
             return value
-        if is_there(places[1]):
+        if _can_be_seen(is_there, places[1]):
             self.found_beside.append(f"{key} {value}")
             return str(places[1])
         looked = " and ".join(dict.fromkeys(str(place.absolute()) for place in places))
@@ -97,6 +97,14 @@ class _Paths:
             raise error(sentence)
         logger.warning("%s", sentence)
         return value
+
+
+def _can_be_seen(is_there: Callable[[Path], bool], path: Path) -> bool:
+    """False too of what may not be looked at, and of what no path can be."""
+    try:
+        return is_there(path)
+    except (OSError, ValueError):
+        return False
 
 
 def _is_file_folder_or_glob(path: Path) -> bool:

@@ -25,7 +25,6 @@ from sfray.planning.planned_requests import PlannedRequests, plan_requests, row_
 from sfray.planning.prompt_length import check_context, too_long
 from sfray.prompts.templates import Template, load_template
 from sfray.records import RunIdentity
-from sfray.storage.uris import absolute
 
 # Part of every fingerprint, and the same for ever: with another number all that was ever answered
 # would be asked again. Where behaviour is mended, the mended one is a key of its own, left out of
@@ -175,14 +174,11 @@ def prompt_tokenizer(plan: JobPlan) -> PromptTokenizer | None:
 
 
 def resolved_spec(spec: JobSpec, checkpoint: Checkpoint) -> JobSpec:
-    """The spec with the checkpoint's revision, its frame count and pooling in place of None, and
-    with the absolute path of the videos' root: workers may run in another folder."""
+    """The spec with the checkpoint's revision, and its frame count and pooling in place of None."""
     num_frames, pooling = resolve_sampling_and_pooling(spec, checkpoint.profile)
-    root = spec.videos.root and absolute(spec.videos.root)
     return spec.model_copy(
         update={
             "model": checkpoint.model,
-            "videos": spec.videos.model_copy(update={"root": root}),
             "sampling": spec.sampling.model_copy(update={"num_frames": num_frames}),
             "pooling": spec.pooling.model_copy(
                 update={

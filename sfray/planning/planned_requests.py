@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -30,7 +29,6 @@ from sfray.storage.uris import join
 
 CLIP_KEY = ["video_id", "start_seconds", "end_seconds"]
 # A column that no manifest has: the number of a row while tables are worked on.
-_NOT_RELATIVE = "^(/|[A-Za-z][A-Za-z0-9+.-]*://)"
 _ROW = "\0row"
 _NO_PASSTHROUGH = pa.schema([])
 
@@ -231,13 +229,8 @@ def _request_table(
 
 
 def _fetch_uris(uris: pa.ChunkedArray, root: str | None) -> pa.ChunkedArray | list[str]:
-    """Where the bytes are: the URIs as written, relative ones under the job's root, else under this
-    process's folder, since workers may run in another one."""
-    if root is None:
-        if pc.all(pc.match_substring_regex(uris, _NOT_RELATIVE)).as_py() is not False:
-            return uris  # a million of them, not copied
-        root = str(Path.cwd())
-    return [join(root, uri) for uri in uris.to_pylist()]
+    """Where the bytes are: the URIs as written, relative ones under the job's root."""
+    return uris if root is None else [join(root, uri) for uri in uris.to_pylist()]
 
 
 def _reference_answers(rows: pa.Table, spec: JobSpec) -> pa.ChunkedArray:

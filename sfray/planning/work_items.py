@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from sfray.planning.planned_requests import CLIP_KEY
 from sfray.records import REQUEST_COLUMNS, work_items_schema
+from sfray.storage.uris import from_here
 
 
 def work_item_blocks(
@@ -87,8 +88,12 @@ def _block(
         members.append(pa.StructArray.from_arrays(extra, fields=list(passthrough)))
     requests = pa.StructArray.from_arrays(members, fields=list(request_type))
     first = pa.array(bounds[:-1])
+    clips = rows.take(first)
+    # Workers may run in another folder. The plan keeps what the manifest says: ids hash it.
+    fetch_uris = [from_here(uri) for uri in clips["fetch_uri"].to_pylist()]
     columns = [
-        rows[name].take(first) for name in schema.names[: schema.get_field_index("requests")]
+        fetch_uris if name == "fetch_uri" else clips[name]
+        for name in schema.names[: schema.get_field_index("requests")]
     ]
     nested = pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), requests)
     attempts = pa.repeat(pa.scalar(attempt, pa.int32()), len(first))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from sfray.redaction import redact
 from sfray.sources.remote import plain_etag
 from sfray.storage.faults import storage_faults
 from sfray.storage.uris import is_remote, local_path, open_filesystem, scheme_of
+
+# Gone since, or a link to nothing or to itself.
+_LEADS_NOWHERE = (errno.ENOENT, errno.ELOOP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +66,27 @@ def _below_folder(
     above |= {(here.st_dev, here.st_ino)}
     with os.scandir(folder) as entries:
         # With its slash a folder is sorted as the keys below it are on S3.
-        names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries)
+        names = sorted(f"{entry.name}/" if _is_folder(entry) else entry.name for entry in entries)
     for name in names:
         if name.endswith("/"):
             yield from _below_folder(folder / name, below + name, above)
             continue
         path = folder / name
-        with suppress(FileNotFoundError):  # gone since, or a link that leads nowhere
+        try:
             file = path.stat()
-            if stat.S_ISREG(file.st_mode):
-                yield ListedFile(str(path), below + name, file.st_size, None)
+        except OSError as error:
+            if error.errno not in _LEADS_NOWHERE:
+                raise
+            continue
+        if stat.S_ISREG(file.st_mode):
+            yield ListedFile(str(path), below + name, file.st_size, None)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _below_prefix(root: str, storage: StorageSpec) -> Iterator[ListedFile]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sfray.config import StorageSpec
 from sfray.errors import StorageError
 from sfray.redaction import redact
+from sfray.storage.faults import storage_faults
 from sfray.storage.local_folder import LocalFolder
 from sfray.storage.objects import Folder
 from sfray.storage.s3_terms import S3Terms
@@ -28,7 +29,9 @@ def open_folder(uri: str, storage: StorageSpec, terms: S3Terms = S3Terms()) -> F
         return S3Folder(uri, storage, terms)
     if scheme == "file":
         path = local_path(uri).absolute()
-        if path.exists() and not path.is_dir():
+        with storage_faults(StorageError, f"the output {path} can't be opened"):
+            is_file = path.exists() and not path.is_dir()
+        if is_file:
             raise StorageError(f"the output {path} is a file; it must be a folder")
         return LocalFolder(path)
     raise StorageError(

@@ -5,6 +5,7 @@ Manifests and listings of videos are read through fsspec, with its libraries' ow
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from typing import Any
 
@@ -25,6 +26,7 @@ from sfray.errors import StorageError
 from sfray.storage.faults import explain
 
 _CONNECT_SECONDS = 10
+_KEY_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
 _NUM_CONNECTIONS = 32
 _TRANSIENT_CODES = frozenset(
     {
@@ -40,16 +42,24 @@ _TRANSIENT_CODES = frozenset(
 )
 
 
-@lru_cache(maxsize=8)
 def s3_client(storage: StorageSpec, read_timeout_seconds: float = 30.0) -> Any:
     """The client for the place and identity that the job names, shared by all threads.
 
     It never retries by itself: a put must know whether it was tried before, and `patiently` does it
-    for all. Credentials of the environment are those of when it was made.
+    for all.
 
     Raises:
         StorageError: the profile does not exist, or the endpoint is no address.
     """
+    # Keys of the environment may be renewed while a process lives.
+    keys = tuple(os.environ.get(name) for name in _KEY_VARIABLES)
+    return _client(storage, read_timeout_seconds, keys)
+
+
+@lru_cache(maxsize=8)
+def _client(
+    storage: StorageSpec, read_timeout_seconds: float, _keys: tuple[str | None, ...]
+) -> Any:
     own_endpoint = storage.endpoint_url is not None
     config = Config(
         retries={"total_max_attempts": 1},
@@ -66,7 +76,10 @@ def s3_client(storage: StorageSpec, read_timeout_seconds: float = 30.0) -> Any:
         session = boto3.Session(profile_name=storage.profile, region_name=storage.region)
         return session.client("s3", endpoint_url=storage.endpoint_url, config=config)
     except (BotoCoreError, ValueError) as error:
-        raise StorageError(f"S3 can't be reached as the job says: {explain(error)}") from error
+        reason, endpoint = explain(error), storage.endpoint_url or ""
+        if "@" in endpoint:  # a password, whatever stands around it
+            reason = reason.replace(endpoint, endpoint.rpartition("@")[2])
+        raise StorageError(f"S3 can't be reached as the job says: {reason}") from error
 
 
 def is_transient(error: BaseException) -> bool:

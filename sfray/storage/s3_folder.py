@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from sfray.config import StorageSpec
 from sfray.errors import StorageError
+from sfray.redaction import redact
 from sfray.storage.faults import storage_faults
 from sfray.storage.objects import KeyTakenError, ObjectInfo
 from sfray.storage.patience import patiently
@@ -42,7 +43,7 @@ class S3Folder:
         try:
             self._client = s3_client(storage, terms.read_timeout_seconds)
         except StorageError as error:
-            raise StorageError(f"the output {self.uri} can't be opened: {error}") from error
+            raise StorageError(f"the output {redact(self.uri)} can't be opened: {error}") from error
         self._lease_seconds = terms.lease_seconds
         self._patience = terms.first_patience
         place = {"Bucket": self._bucket, "Prefix": self._prefix, "MaxKeys": 1}

@@ -85,6 +85,12 @@ def absolute(uri: str) -> str:
     return uri if is_remote(uri) else str(local_path(uri).absolute())
 
 
+def from_here(uri: str) -> str:
+    """A relative path from this process's folder, for processes that have another; others as they
+    are."""
+    return join(str(Path.cwd()), uri)
+
+
 def join(root: str, relative: str) -> str:
     """`relative` under `root`, or `relative` itself where it is a URI or an absolute path."""
     if _SCHEME.match(relative) or relative.startswith("/"):

@@ -207,6 +207,10 @@ class JobServer:
             raise ClusterError(self._refusal(str(error))) from error
         except (ConnectionError, requests.RequestException) as error:
             raise _NoAnswerError(f"no Ray dashboard answers at {self.address}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise ClusterError(
+                f"{self.address} answers, but not as a Ray dashboard does ({type(error).__name__})"
+            ) from error
         except RuntimeError as error:  # any other answer of the server
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             answer = redact_text(_STATUS_CODE.sub("", lines[-1])).rstrip(".")

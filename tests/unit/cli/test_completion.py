@@ -16,7 +16,8 @@ runner = CliRunner()
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home folder to install completion in, and a shell that isn't guessed."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("typer.completion._get_shell_name", lambda: "bash")
+    for module in ("completion", "_completion_shared"):
+        monkeypatch.setattr(f"typer.{module}._get_shell_name", lambda: "bash")
     return tmp_path
 
 

@@ -28,6 +28,7 @@ def test_one_command_leads_to_the_next(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "my videos").mkdir()
     (tmp_path / "my videos" / "a.mp4").write_bytes(b"12345")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sfray.cli.starting.program_name", lambda: "sfray")
     made, following = call("manifest", "my videos", "--output", "m 1.csv", "--profile", "p q")
     assert made == "m 1.csv: 1 videos, 5 bytes"
     expected = "sfray init job.yaml --task caption --manifest 'm 1.csv' --profile 'p q'"

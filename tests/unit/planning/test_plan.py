@@ -12,6 +12,7 @@ from sfray.config import JobSpec, parse_job_spec
 from sfray.errors import CheckpointError, SpecError
 from sfray.planning.outlook import outlook
 from sfray.planning.plan import JobPlan, make_plan
+from sfray.planning.work_items import work_item_blocks
 from sfray.runs.run import run_job
 
 PARITY = Path(__file__).parents[2] / "resources" / "parity" / "checkpoint"
@@ -45,14 +46,21 @@ def test_the_preset_fills_what_the_job_leaves_open(tmp_path: Path) -> None:
     assert (other.sampling.num_frames, other.pooling.fast_grid) == (4, "off")
 
 
-def test_workers_find_a_relative_root_from_any_folder(
+def test_workers_find_relative_paths_and_ids_know_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    planned = plan(tmp_path, videos={"root": "below"})
-    assert planned.spec.videos.root == f"{tmp_path}/below"
-    assert planned.requests.table["fetch_uri"].to_pylist() == [f"{tmp_path}/below/v0.mp4"]
-    assert planned.requests.table["request_id"] == plan(tmp_path).requests.table["request_id"]
+    """A plan is the same from any folder, its failures too; what workers fetch is absolute."""
+    ids = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        for root in (None, "below"):
+            planned = plan(tmp_path, ("What?", " "), videos={"root": root}).requests
+            ids.append([*planned.table["request_id"], *planned.failures["request_id"]])
+            (block,) = work_item_blocks(planned.table, planned.passthrough, 10, 1)
+            folder = tmp_path / name / (root or "")
+            assert block["fetch_uri"].to_pylist() == [f"{folder}/v0.mp4"]
+    assert ids[0] == ids[2] and ids[1] == ids[3]
 
 
 @pytest.mark.parametrize(

@@ -211,21 +211,6 @@ def test_relative_uris_lie_under_the_root_and_keep_their_identity(tmp_path: Path
     assert same["request_id"] == planned.table["request_id"]
 
 
-def test_relative_uris_are_those_of_the_folder_of_the_driver(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Workers of a Ray that runs already have another one."""
-    monkeypatch.chdir(tmp_path)
-    rows = [question("a", 1), question("/b", 1), question("s3://bucket/c", 1)]
-    planned = plan(tmp_path, rows)
-    assert planned.table["fetch_uri"].to_pylist() == [
-        f"{tmp_path}/a.mp4",
-        "/b.mp4",
-        "s3://bucket/c.mp4",
-    ]
-    assert planned.table["video_uri"].to_pylist() == ["a.mp4", "/b.mp4", "s3://bucket/c.mp4"]
-
-
 def test_partitions_have_all_requests_once_and_a_video_in_one_of_them(tmp_path: Path) -> None:
     rows = [question(f"v{video}", n) for n in range(3) for video in range(20)]
     rows += [question("spoilt", 1) | {"video_uri": None}, question("v3", 1, question="Else?")]

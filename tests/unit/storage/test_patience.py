@@ -55,7 +55,7 @@ def test_an_attempt_that_takes_all_of_the_time_is_not_the_only_one() -> None:
 def test_what_is_long_is_told_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
     request, _ = failing(*[TimeoutError("it sleeps")] * 7)
     with caplog.at_level("WARNING", "sfray"):
-        patiently(request, is_timeout, Patience(max_wait_seconds=AT_ONCE))
+        patiently(request, is_timeout, Patience(max_wait_seconds=AT_ONCE), "S3")
     assert [record.getMessage() for record in caplog.records] == [
-        f"storage, attempt {number}: it sleeps; trying again" for number in (3, 6)
+        f"S3, attempt {number}: it sleeps; trying again" for number in (3, 6)
     ]
