@@ -102,6 +102,12 @@ def _connect(address: str | None) -> None:
         ) from error
     except (ConnectionError, ValueError) as error:
         raise ClusterError(f"no Ray cluster at {address!r}: {error}") from error
+    except Exception as error:  # Ray has no type for it
+        if "timed out during startup" not in str(error):
+            raise
+        raise ClusterError(
+            "a local Ray did not start in time: this machine is too busy, or has too little memory"
+        ) from error
 
 
 @contextmanager
