@@ -56,7 +56,7 @@ def _fill(text: str, question: str, options: Sequence[str]) -> str:
 
 def is_built_in(name: str) -> bool:
     """Whether a job's template is one of ours, and no file of the user's."""
-    return name == DEFAULT or (_BUILT_IN / f"{name}.txt").is_file()
+    return name in built_in_names()
 
 
 def built_in_names() -> list[str]:
@@ -81,7 +81,7 @@ def load_template(name_or_path: str, chat_format: str, task: Task) -> Template:
         return _checked((_BUILT_IN / f"{name}.txt").read_text(encoding="utf-8"), name)
     try:
         text = Path(name_or_path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise SpecError(
             f"template {name_or_path!r} is neither a readable text file, looked for at "
             f"{Path(name_or_path).absolute()}, nor one of: {', '.join(built_in_names())}"

@@ -175,9 +175,18 @@ class _Copy:
         part = list_parts(self._target, name)[-1]
         wanted = self._log.columns.to_stored(rows, name)
         (written,) = read_parts(self._target, [part], wanted.schema.names)
-        if not written.cast(wanted.schema).equals(wanted):
+        if not _same(written.cast(wanted.schema), wanted):
             raise StorageError(f"{self._target.uri}/{part.info.key} is not what was written")
         self.num_copied += rows.num_rows
+
+
+def _same(one: pa.Table, other: pa.Table) -> bool:
+    """Whether two tables of one schema hold the same; a NaN, which Arrow finds equal to nothing, is
+    that of the other."""
+    return all(
+        a.equals(b) or repr(a.to_pylist()) == repr(b.to_pylist())
+        for a, b in zip(one.columns, other.columns, strict=True)
+    )
 
 
 def _with_clip_ids(rows: pa.Table) -> pa.Table:

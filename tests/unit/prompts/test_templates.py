@@ -50,6 +50,12 @@ def test_a_template_without_its_places_is_refused(tmp_path: Path, text: str, wor
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["Describe the video. " * 40, "a\0b"])
+def test_a_text_that_is_no_path_is_no_template(name: str) -> None:
+    with pytest.raises(SpecError, match="neither a readable text file"):
+        load_template(name, "vicuna_v1", "qa")
+
+
 def test_an_unknown_template_names_the_known_ones() -> None:
     with pytest.raises(SpecError, match=r"'nowhere\.txt'.*default.*demo"):
         load_template("nowhere.txt", "vicuna_v1", "qa")

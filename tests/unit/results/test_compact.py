@@ -1,7 +1,9 @@
+import pyarrow as pa
 import pytest
 
 from sfray.config import StorageSpec
 from sfray.errors import SpecError, StorageError
+from sfray.results import compact as compaction
 from sfray.results.compact import compact
 from sfray.results.parts import PartSequence
 from sfray.results.read import current_state
@@ -76,6 +78,14 @@ def test_an_interrupted_copy_goes_on(source, tmp_path, monkeypatch, number):
     report = compact(str(source), str(tmp_path / "copy"), LOCAL, part_rows=3)
     assert report.proof.ok
     assert state(tmp_path / "copy") == state(source)
+
+
+def test_what_is_no_number_is_copied_and_what_differs_is_seen():
+    nan = pa.table({"x": [1.0, float("nan")], "y": [[float("nan")], None]})
+    again = pa.table({"x": [1.0, float("nan")], "y": [[float("nan")], None]})
+    assert not nan.equals(again) and compaction._same(nan, again)
+    assert not compaction._same(nan, pa.table({"x": [1.0, 2.0], "y": [[float("nan")], None]}))
+    assert not compaction._same(nan.slice(0, 1), again)
 
 
 def test_places_that_make_no_sense(source, tmp_path):
