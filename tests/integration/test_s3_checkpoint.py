@@ -214,11 +214,12 @@ def test_what_is_wrong_is_one_sentence(
         with pytest.raises(CheckpointError, match=words) as caught:
             find_checkpoint(ModelSpec(id=model_id), storage).small_files()
         assert "\n" not in str(caught.value)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-key")
-    other = StorageSpec(endpoint_url=s3_server.endpoint_url, region="eu-west-1")
-    with pytest.raises(CheckpointError, match="can't be read") as caught:
-        find_checkpoint(put(s3_server), other).small_files()
-    assert "wrong-key" not in str(caught.value)
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-key")
+        other = StorageSpec(endpoint_url=s3_server.endpoint_url, region="eu-west-1")
+        with pytest.raises(CheckpointError, match="can't be read") as caught:
+            find_checkpoint(put(s3_server), other).small_files()
+        assert "wrong-key" not in str(caught.value)
     monkeypatch.setenv("SFRAY_CACHE", "/proc/nowhere")
     with pytest.raises(CheckpointError, match="/proc/nowhere"):
         find_checkpoint(put(s3_server), storage).small_files()
