@@ -88,7 +88,8 @@ def absolute(uri: str) -> str:
 def from_here(uri: str) -> str:
     """A relative path from this process's folder, for processes that have another; others as they
     are."""
-    return join(str(Path.cwd()), uri)
+    # A job's folder on a cluster may be gone before the job: it is asked for only where it counts.
+    return uri if _SCHEME.match(uri) or uri.startswith("/") else join(str(Path.cwd()), uri)
 
 
 def join(root: str, relative: str) -> str:
