@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sfray.config import StorageSpec
@@ -14,6 +15,7 @@ from sfray.errors import StorageError
 from sfray.redaction import redact
 from sfray.sources.remote import plain_etag
 from sfray.storage.faults import storage_faults
+from sfray.storage.patience import Patience, patiently
 from sfray.storage.uris import is_remote, local_path, open_filesystem, scheme_of
 
 # Gone since, or a link to nothing or to itself.
@@ -90,32 +92,36 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _below_prefix(root: str, storage: StorageSpec) -> Iterator[ListedFile]:
-    from sfray.sources.s3 import s3_client
+    from sfray.storage.s3_client import is_transient, s3_client
 
     bucket, _, prefix = root.partition("://")[2].partition("/")
     prefix = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
-    pages = s3_client(storage).get_paginator("list_objects_v2")
-    for page in pages.paginate(Bucket=bucket, Prefix=prefix):
-        for told in page.get("Contents", ()):
-            key = told["Key"]
+    client, place = s3_client(storage), {"Bucket": bucket, "Prefix": prefix}
+    while True:
+        page = patiently(partial(client.list_objects_v2, **place), is_transient, Patience(), "S3")
+        for entry in page.get("Contents", ()):
+            key = entry["Key"]
             if not key.endswith("/"):  # what consoles leave for a folder
-                etag = plain_etag(told.get("ETag"))
-                yield ListedFile(f"s3://{bucket}/{key}", key[len(prefix) :], told["Size"], etag)
+                etag = plain_etag(entry.get("ETag"))
+                yield ListedFile(f"s3://{bucket}/{key}", key[len(prefix) :], entry["Size"], etag)
+        if not page["IsTruncated"]:
+            return
+        place["ContinuationToken"] = page["NextContinuationToken"]
 
 
 def _below_gs(folder: str, below: str, storage: StorageSpec) -> Iterator[ListedFile]:
     filesystem, path = open_filesystem(folder, storage)
     found = {}
-    for told in filesystem.ls(path, detail=True):
-        name = told["name"].rstrip("/")
+    for entry in filesystem.ls(path, detail=True):
+        name = entry["name"].rstrip("/")
         if name != path:  # what consoles leave for a folder
-            found[name[len(path) + 1 :] + "/" * (told["type"] == "directory")] = told
-    for name, told in sorted(found.items()):
+            found[name[len(path) + 1 :] + "/" * (entry["type"] == "directory")] = entry
+    for name, entry in sorted(found.items()):
         if name.endswith("/"):
             yield from _below_gs(f"{folder}/{name[:-1]}", below + name, storage)
         else:
-            etag = plain_etag(told.get("etag"))
-            yield ListedFile(f"{folder}/{name}", below + name, int(told["size"]), etag)
+            etag = plain_etag(entry.get("etag"))
+            yield ListedFile(f"{folder}/{name}", below + name, int(entry["size"]), etag)
 
 
 def list_videos(root: str, storage: StorageSpec) -> tuple[str, list[str]]:

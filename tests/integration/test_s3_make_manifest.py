@@ -16,6 +16,8 @@ from sfray.cli.app import app
 from sfray.config import ManifestSpec
 from sfray.errors import ManifestError, StorageError
 from sfray.manifest.rows import read_manifest
+from sfray.sources.listing import iter_files
+from tests.integration.faulty_proxy import Fault, Once, faulty_proxy
 from tests.integration.s3_server import S3Server
 
 # More than a page of keys, and one that needs escaping where keys are listed.
@@ -72,6 +74,18 @@ def test_a_prefix_is_listed_whole_in_order_and_with_etags(
             }
             for name in expected
         ]
+
+
+@pytest.mark.parametrize("fault", [Fault.ERROR_503, Fault.CUT, Fault.REPLY_CUT])
+def test_a_listing_goes_on_where_a_page_did_not_come(
+    s3_server: S3Server, bucket: str, tmp_path: Path, fault: Fault
+) -> None:
+    with faulty_proxy(s3_server.endpoint_url) as proxy:
+        proxy.choose = Once(fault, "GET", "continuation-token")
+        storage = s3_server.storage.model_copy(update={"endpoint_url": proxy.endpoint_url})
+        found = [file.uri for file in iter_files(f"s3://{bucket}/videos", storage)]
+    assert [happened for happened, *_ in proxy.happened] == [fault]
+    assert sorted(found) == sorted(f"s3://{bucket}/videos/{name}" for name in NAMES)
 
 
 def test_by_content_and_to_s3(s3_server: S3Server, bucket: str) -> None:
