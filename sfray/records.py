@@ -13,6 +13,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -187,19 +188,24 @@ class Outcome:
     result: Generation | RequestFailure
 
 
+@cache  # asked several times a row
+def _columns_in(kind: type, prefix: str = "") -> tuple[str, ...]:
+    """The attributes of a row's class that are columns of the results, which begin with `prefix`
+    there."""
+    return tuple(f.name for f in fields(kind) if prefix + f.name in COLUMNS)
+
+
 def _columns_of(kind: type, prefix: str = "") -> list[pa.Field]:
     """The attributes of a row's class that are columns of the results, with the columns' types."""
-    names = [f.name for f in fields(kind) if prefix + f.name in COLUMNS]
-    return [pa.field(name, COLUMNS[prefix + name].type) for name in names]
+    return [pa.field(name, COLUMNS[prefix + name].type) for name in _columns_in(kind, prefix)]
 
 
 def _values_of(value: Any, prefix: str = "") -> dict[str, Any]:
     """The attributes of a row's value that are columns of the results, by column."""
-    names = [f.name for f in fields(value) if prefix + f.name in COLUMNS]
-    return {prefix + name: getattr(value, name) for name in names}
+    return {prefix + name: getattr(value, name) for name in _columns_in(value.__class__, prefix)}
 
 
-REQUEST_COLUMNS = tuple(field.name for field in _columns_of(Request))
+REQUEST_COLUMNS = _columns_in(Request)
 
 
 # Into which windows a clip was cut: `clip_id` hashes the clip and how it is cut.

@@ -26,7 +26,7 @@ from sfray.cli.options import (
     print_json,
     reaches_storage,
 )
-from sfray.config import JobSpec, StorageSpec, VideosSpec
+from sfray.config import StorageSpec, VideosSpec
 from sfray.errors import RequestError, RunError
 from sfray.redaction import redact_text
 from sfray.telemetry.logs import LogFormat, configure_logs, log_format
@@ -117,17 +117,18 @@ def run(
     run; 130 and 143 after a clean stop by Ctrl-C and SIGTERM.
     """
     configure_logs(log)
-    job = _job(spec, overrides, partition)
-    from sfray.runs.run import run_job
-
+    summary = api.run(
+        spec,
+        set=overrides or (),
+        partition=partition,
+        limit=limit,
+        address=address,
+        console=Console(stderr=True, force_terminal=False) if log == LogFormat.JSON else None,
+    )
     if log == LogFormat.JSON:
-        lines = Console(stderr=True, force_terminal=False)
-        summary = run_job(job, limit=limit, address=address, console=lines)
         logger.info(summary.verdict, extra=summary.as_dict())
-    else:
-        summary = run_job(job, limit=limit, address=address)
-        if not as_json:
-            summary.print_to(terminal(stderr=True))
+    elif not as_json:
+        summary.print_to(terminal(stderr=True))
     if as_json:
         print_json(summary.as_dict())
     raise typer.Exit(summary.exit_code)
@@ -164,10 +165,8 @@ def plan(
     answers a sample on the cluster, keeps nothing of it, and predicts how long the whole takes and
     what it costs, with 95 % intervals.
     """
-    job = _job(spec, overrides, partition)
-    from sfray.planning.outlook import outlook
-
-    prospects, predicted = outlook(job, limit), None
+    prospects = api.plan(spec, set=overrides or (), partition=partition, limit=limit)
+    predicted = None
     if not as_json:
         prospects.print_to(terminal())
     if measure is not None:
@@ -179,10 +178,6 @@ def plan(
             predicted.print_to(terminal())
     if as_json:
         print_json(prospects.as_dict() | {"forecast": predicted and predicted.as_dict()})
-
-
-def _job(spec: Path, overrides: list[str] | None, partition: str | None) -> JobSpec:
-    return api.job(spec, overrides or (), partition)
 
 
 @app.command()
@@ -256,19 +251,20 @@ def show(
     storage: StorageSpec,
 ) -> None:
     """Show the current state of an output as a table: answers, and failures that stand."""
-    from sfray.results.counts import count_requests
+    import pyarrow.compute as pc
+
+    from sfray.results.counts import count_requests, requested_ids
     from sfray.results.read import current_state
 
     columns = (
         *("request_id", "video_id", "start_seconds", "end_seconds", "prompt_id", "prompt", "text"),
         *("choice", "code", "message", "reference_answer"),
     )
-    state = current_state(output, storage, columns)
+    requested = None if as_json else requested_ids(output, storage)
+    everything = state = current_state(output, storage, columns)
     if failures:
-        import pyarrow.compute as pc
-
         state = state.filter(pc.is_valid(state["code"]))
-    if as_json:
+    if requested is None:
         print_json(state.slice(0, limit).to_pylist())
         return
     num_shown = limit or ROWS_OF_A_TABLE
@@ -280,7 +276,7 @@ def show(
     terminal().print(table)
     if state.num_rows > num_shown:
         typer.echo(f"{num_shown} of {state.num_rows} rows; --limit shows more")
-    typer.echo(str(count_requests(output, storage)))
+    typer.echo(str(count_requests(requested, everything)))
 
 
 @app.command()

@@ -134,8 +134,8 @@ def run(
     """Ask a benchmark's questions, then print its report.
 
     Running it again asks only what has no answer yet, also where a video that was missing is there
-    now. `demo-world` needs no files: it makes
-    videos of coloured shapes and questions with known answers for the demonstration model.
+    now. `demo-world` needs no files: it makes videos of coloured shapes and questions with known
+    answers for the demonstration model.
     """
     from sfray.commands.evaluate import (
         DEMO_WORLD,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from sfray import api
 from sfray.cli.options import (
     ROWS_OF_A_TABLE,
     Address,
@@ -46,18 +47,11 @@ def verify(
     Every request that the runs were asked is one answer or one failure, nothing is there twice,
     every part is readable, of the schema and with its digest, and none is missing.
     """
-    from sfray.results.verify import verify as verify_output
-
-    wanted = None
+    job = None
     if (file := spec or manifest) is not None:
-        from sfray.planning.job_file import load_job
-        from sfray.planning.plan import make_plan
-        from sfray.planning.windows import asked_ids
-
-        job = load_job(file)
+        job = api.job(file)
         storage = storage.over(job.storage)
-        wanted = asked_ids(make_plan(job), output, storage)
-    report = verify_output(output, storage, wanted)
+    report = api.verify(output, spec=job, storage=storage)
     if as_json:
         print_json(asdict(report) | {"complete": report.ok})
     else:
@@ -95,11 +89,14 @@ def retry(
     storage: StorageSpec,
 ) -> None:
     """Retry failed requests, permanent failures too, with the job file of the last run."""
-    from sfray.commands.retry import retry_output
-    from sfray.planning.job_file import load_job
-
-    job = None if spec is None else load_job(spec)
-    summary = retry_output(output, storage, tuple(code or ()), transient, address, job)
+    summary = api.retry(
+        output,
+        code=code or (),
+        transient=transient,
+        spec=spec,
+        address=address,
+        storage=storage,
+    )
     if as_json:
         print_json(summary.as_dict())
     else:

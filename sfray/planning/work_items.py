@@ -88,13 +88,11 @@ def _block(
         members.append(pa.StructArray.from_arrays(extra, fields=list(passthrough)))
     requests = pa.StructArray.from_arrays(members, fields=list(request_type))
     first = pa.array(bounds[:-1])
-    clips = rows.take(first)
+    of_clips = schema.names[: schema.get_field_index("requests")]
+    clips = rows.select(of_clips).take(first)
     # Workers may run in another folder. The plan keeps what the manifest says: ids hash it.
     fetch_uris = [from_here(uri) for uri in clips["fetch_uri"].to_pylist()]
-    columns = [
-        fetch_uris if name == "fetch_uri" else clips[name]
-        for name in schema.names[: schema.get_field_index("requests")]
-    ]
+    columns = [fetch_uris if name == "fetch_uri" else clips[name] for name in of_clips]
     nested = pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), requests)
     attempts = pa.repeat(pa.scalar(attempt, pa.int32()), len(first))
     return pa.table([*columns, nested, attempts], schema=schema)

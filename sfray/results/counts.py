@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sfray.config import StorageSpec
 from sfray.results.partitioning import log_uris
-from sfray.results.read import progress_of
 from sfray.results.run_files import run_requests
 from sfray.storage.folders import open_folder
 
@@ -39,22 +40,32 @@ class RequestCounts:
         )
 
 
-def count_requests(uri: str, storage: StorageSpec) -> RequestCounts:
-    """Counts all that was ever asked of an output.
+def requested_ids(uri: str, storage: StorageSpec) -> pa.ChunkedArray:
+    """The ids of all that the runs of an output were asked.
 
     Raises:
         StorageError: no run has been there, or it can't be read.
     """
-    num_answered = num_failed = num_open = 0
-    for log in log_uris(uri, storage):
-        folder = open_folder(log, storage)
-        # Asked first: what is answered meanwhile is then no longer open.
-        asked = [table["request_id"] for table in run_requests(folder, ["request_id"])]
-        progress = progress_of(folder)
-        answered, failed = progress.answered_ids, progress.latest_failures["request_id"]
-        done = pa.chunked_array([*answered.chunks, *failed.chunks], pa.string()).unique()
-        everything = [done, *(c for ids in asked for c in ids.chunks)]
-        num_answered += len(answered.unique())
-        num_failed += len(failed)
-        num_open += len(pa.chunked_array(everything, pa.string()).unique()) - len(done)
-    return RequestCounts(num_answered=num_answered, num_failed=num_failed, num_open=num_open)
+    logs = (open_folder(log, storage) for log in log_uris(uri, storage))
+    tables = chain.from_iterable(run_requests(log, ["request_id"]) for log in logs)
+    return pa.chunked_array([c for t in tables for c in t["request_id"].chunks], pa.string())
+
+
+def count_requests(requested: pa.ChunkedArray, state: pa.Table) -> RequestCounts:
+    """Counts all that was ever asked of an output.
+
+    Args:
+        requested: as `requested_ids`, read before the state: what is answered meanwhile is then no
+            longer open.
+        state: `request_id` and `code` of `current_state`.
+    """
+    failed = pc.is_valid(state["code"])
+    answered_ids, failed_ids = (
+        state["request_id"].filter(chosen).unique() for chosen in (pc.invert(failed), failed)
+    )
+    everything = pa.chunked_array([*state["request_id"].chunks, *requested.chunks], pa.string())
+    return RequestCounts(
+        num_answered=len(answered_ids),
+        num_failed=len(failed_ids),
+        num_open=len(everything.unique()) - len(answered_ids) - len(failed_ids),
+    )

@@ -12,7 +12,7 @@ from sfray.config import ModelSpec
 from sfray.demo import preset as demo
 from sfray.errors import CheckpointError
 from sfray.model.checkpoints.checkpoint import Checkpoint
-from sfray.model.checkpoints.weight_files import WEIGHTS, local_weights, weights_digest
+from sfray.model.checkpoints.weight_files import local_weights, weights_digest, with_weights
 from sfray.model.presets import DEMO, PRESETS
 from sfray.model.profile import ModelProfile, read_profile
 
@@ -46,9 +46,7 @@ class FolderCheckpoint(Checkpoint):
         return self._folder
 
     def whole(self) -> Path:
-        if not any(self._folder.glob(WEIGHTS)):
-            raise CheckpointError(f"{self._folder} holds no weights in the safetensors format")
-        return self._folder
+        return with_weights(self._folder)
 
     def _own_profile(self) -> ModelProfile:
         if self.model.id in PRESETS:  # a folder that is called as a model of the hub

@@ -9,7 +9,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from sfray.errors import CheckpointError
 from sfray.model.checkpoints.checkpoint import Checkpoint
-from sfray.model.checkpoints.weight_files import WEIGHTS
+from sfray.model.checkpoints.weight_files import WEIGHTS, with_weights
 from sfray.model.presets import PRESETS
 from sfray.model.profile import ModelProfile
 
@@ -35,10 +35,7 @@ class HubCheckpoint(Checkpoint):
             return None
 
     def whole(self) -> Path:
-        folder = self._fetched([_SMALL_FILES, WEIGHTS])
-        if not any(folder.glob(WEIGHTS)):
-            raise CheckpointError(f"{folder} holds no weights in the safetensors format")
-        return folder
+        return with_weights(self._fetched([_SMALL_FILES, WEIGHTS]))
 
     def _own_profile(self) -> ModelProfile:
         return PRESETS[self.model.id]

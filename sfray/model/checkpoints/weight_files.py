@@ -49,6 +49,13 @@ class WeightFile:
         return header
 
 
+def with_weights(folder: Path) -> Path:
+    """The folder, if it holds weights; raises `CheckpointError` if it doesn't."""
+    if not any(folder.glob(WEIGHTS)):
+        raise CheckpointError(f"{folder} holds no weights in the safetensors format")
+    return folder
+
+
 def local_weights(folder: Path) -> list[WeightFile]:
     """The weight files of a folder, by name."""
     return [_local(path) for path in sorted(folder.glob(WEIGHTS))]

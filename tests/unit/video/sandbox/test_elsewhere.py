@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sfray.errors import RequestError
 from sfray.video.sandbox import parent as sandbox_module
 from tests.unit.video.sandbox.test_parent import (
     VIDEO,
     WHOLE,
     Source,
+    assert_killed_where_it_hangs,
     is_running,
     pid_of,
     sandbox_with,
@@ -83,13 +82,7 @@ def test_it_decodes_with_what_the_system_has_and_says_so_once(
 @pytest.mark.usefixtures("elsewhere")
 def test_its_deadline_holds() -> None:
     with sandbox_with(timeout_seconds=6) as sandbox:
-        sandbox.probe(Source(VIDEO))
-        hanging = pid_of(sandbox)
-        os.kill(hanging, signal.SIGSTOP)
-        with pytest.raises(RequestError) as raised:
-            sandbox.probe(Source(VIDEO))
-        assert raised.value.code == "decode_timeout"
-        assert not is_running(hanging)
+        assert_killed_where_it_hangs(sandbox)
 
 
 def test_a_child_that_works_ends_with_its_parent() -> None:

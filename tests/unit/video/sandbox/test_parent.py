@@ -82,6 +82,16 @@ def is_running(pid: int) -> bool:
     return state != "Z"
 
 
+def assert_killed_where_it_hangs(sandbox: Sandbox) -> None:
+    sandbox.probe(Source(VIDEO))
+    hanging = pid_of(sandbox)
+    os.kill(hanging, signal.SIGSTOP)
+    with pytest.raises(RequestError) as raised:
+        sandbox.probe(Source(VIDEO))
+    assert raised.value.code == "decode_timeout"
+    assert not is_running(hanging)
+
+
 def test_by_descriptor_and_by_range_are_the_same(sandbox: Sandbox) -> None:
     told, frames_THWC = sandbox.read_clip(Source(VIDEO), **WHOLE)
     told_by_range, by_range_THWC = sandbox.read_clip(Source(VIDEO, by_range=True), **WHOLE)
@@ -192,13 +202,7 @@ def test_a_child_that_died_between_two_files_costs_nothing(sandbox: Sandbox) -> 
 def test_a_child_that_hangs_is_killed() -> None:
     # Time enough for the child after it to start on a machine that does much else.
     with sandbox_with(timeout_seconds=6) as sandbox:
-        sandbox.probe(Source(VIDEO))
-        hanging = pid_of(sandbox)
-        os.kill(hanging, signal.SIGSTOP)
-        with pytest.raises(RequestError) as raised:
-            sandbox.probe(Source(VIDEO))
-        assert raised.value.code == "decode_timeout"
-        assert not is_running(hanging)
+        assert_killed_where_it_hangs(sandbox)
         assert sandbox.probe(Source(VIDEO))["num_frames"] == 7
 
 
