@@ -32,7 +32,6 @@ _COLUMNS = pa.schema(
     ]
 )
 _WRITERS = {".parquet": pq.ParquetWriter, ".csv": pyarrow.csv.CSVWriter}
-_BATCH_ROWS = 10_000
 # Each waits for the first bytes of one file.
 _NUM_READERS = 32
 
@@ -59,6 +58,7 @@ def make_manifest(
     by_content: bool,
     force: bool,
     show: Callable[[VideosFound], None],
+    batch_rows: int = 10_000,
 ) -> VideosFound:
     """Writes `video_uri, size_bytes, etag` of each video, in the order of the listing.
 
@@ -71,6 +71,7 @@ def make_manifest(
         by_content: go by the first bytes of each file, one small read each, not by its name.
         force: write over an output that is there.
         show: is told how far it is.
+        batch_rows: so many are written at a time.
 
     Raises:
         SpecError: the output can't be a manifest, is there, or a choice makes no sense.
@@ -90,7 +91,7 @@ def make_manifest(
         if by_content
         else (file for file in files if file.path.lower().endswith(endings))
     )
-    tables = _tables(videos)
+    tables = _tables(videos, batch_rows)
     first = next(tables, None)
     if first is None:
         looked = "their first bytes" if by_content else f"names that end in {', '.join(endings)}"
@@ -123,8 +124,8 @@ def _place_of(output: str, storage: StorageSpec, force: bool) -> tuple[AbstractF
     return filesystem, path
 
 
-def _tables(videos: Iterator[ListedFile]) -> Iterator[pa.Table]:
-    while batch := list(islice(videos, _BATCH_ROWS)):
+def _tables(videos: Iterator[ListedFile], batch_rows: int) -> Iterator[pa.Table]:
+    while batch := list(islice(videos, batch_rows)):
         rows = {
             "video_uri": [video.uri for video in batch],
             "size_bytes": [video.size_bytes for video in batch],

@@ -31,8 +31,6 @@ from sfray.video.sandbox.shared_frames import SharedFrames, nameless_file
 logger = logging.getLogger(__name__)
 
 _START_SECONDS = 120
-# How long a child whose connection has closed may still take to be gone.
-_END_SECONDS = 5.0
 # At most so many bytes are given at once, whatever a child asks for.
 _MAX_RANGE_BYTES = 2**20
 # What a decoder may print before it dies; the end of it is looked at.
@@ -80,8 +78,15 @@ class Sandbox:
     Not for use by several threads at once.
     """
 
-    def __init__(self, decode: DecodeSpec, num_frames: int, image_size: int) -> None:
+    def __init__(
+        self, decode: DecodeSpec, num_frames: int, image_size: int, *, end_seconds: float = 5.0
+    ) -> None:
+        """
+        Args:
+            end_seconds: so long a child whose connection has closed may still take to be gone.
+        """
         self._decode = decode
+        self._end_seconds = end_seconds
         self._num_frames, self._image_size = num_frames, image_size
         self._frames = SharedFrames((num_frames, image_size, image_size, 3))
         # A child dies with the thread that started it: with one that lives as long as this.
@@ -305,7 +310,7 @@ class Sandbox:
         """The failure of a child that went away, by how it did."""
         try:
             # Its connection closes a moment before it can be waited for.
-            status = child.process.wait(timeout=_END_SECONDS)
+            status = child.process.wait(timeout=self._end_seconds)
         except subprocess.TimeoutExpired:
             status = None
         tail = _tail(child.stderr)

@@ -141,18 +141,17 @@ def test_where_nothing_is_found_nothing_is_written(
 
 
 def test_by_force_the_old_one_stays_until_the_new_one_is_whole(
-    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    videos: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "m.parquet"
     make(videos, output, extensions=["mkv"])
-    monkeypatch.setattr(making, "_BATCH_ROWS", 1)
 
     def fail(found: VideosFound) -> None:
         if found.num_videos == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make(videos, output, force=True, show=fail)
+        make(videos, output, force=True, show=fail, batch_rows=1)
     assert uris(output) == [f"{videos}/a/z.mkv"]
     make(videos, output, force=True)
     assert len(uris(output)) == 5

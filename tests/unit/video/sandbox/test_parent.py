@@ -21,7 +21,6 @@ import pytest
 
 from sfray.config import DecodeSpec
 from sfray.errors import RequestError, RunError
-from sfray.video.sandbox import parent as sandbox_module
 from sfray.video.sandbox.channel import Message
 from sfray.video.sandbox.parent import Sandbox
 from tests.resources.make_videos import Kind
@@ -270,16 +269,16 @@ def test_a_number_of_frames_that_has_no_room_is_not_believed(
 
 @pytest.mark.parametrize("told", [[0, 10], [-1, 5, 0], [float("inf"), 5, 0]], ids=str)
 def test_a_range_that_is_none_costs_its_file_only(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, told: list[float]
+    monkeypatch: pytest.MonkeyPatch, told: list[float]
 ) -> None:
     """Of a child that was taken over by its file, and does not end by itself."""
-    with monkeypatch.context() as patched:
-        patched.setattr(sandbox_module, "_END_SECONDS", 0.1)
-        patched.setattr(sandbox, "_receive", lambda *_: Message({"range": told}))
-        with pytest.raises(RequestError) as raised:
-            sandbox.probe(Source(VIDEO, by_range=True))
-    assert raised.value.code == "decode_crashed"
-    assert sandbox.probe(Source(VIDEO))["num_frames"] == 7
+    with closing(Sandbox(DecodeSpec(), num_frames=4, image_size=32, end_seconds=0.1)) as sandbox:
+        with monkeypatch.context() as patched:
+            patched.setattr(sandbox, "_receive", lambda *_: Message({"range": told}))
+            with pytest.raises(RequestError) as raised:
+                sandbox.probe(Source(VIDEO, by_range=True))
+        assert raised.value.code == "decode_crashed"
+        assert sandbox.probe(Source(VIDEO))["num_frames"] == 7
 
 
 def test_no_more_is_read_at_once_than_a_decoder_needs(
